@@ -1,0 +1,238 @@
+// The executor protocol: what the server and an executor say to each other. In charge of the message types and the
+// version; docs/executor-protocol.md describes the same in prose. Holds no behaviour and imports nothing.
+
+export const PROTOCOL_VERSION = 1
+
+/** A message: a JSON head and raw bytes. Where a body holds several values, the head holds their sizes, in order. */
+export interface Frame<H> {
+  head: H
+  body?: Uint8Array
+}
+
+// ------------------------------------------------------------------------------------------------ what is run
+
+/** One graph of langgraph.json; `path` is absolute, `export` the exported name. Inline executors may get `value`. */
+export interface GraphSource {
+  graph_id: string
+  path?: string
+  export?: string
+  description?: string
+  value?: unknown
+}
+
+/** What a graph's loading came to. `error` is one sentence with file and line where known. */
+export interface GraphStatus {
+  graph_id: string
+  description: string | null
+  error?: string
+}
+
+/** The parts of a run's request that the executor needs, as the client sent them (validated). */
+export interface RunArguments {
+  input?: unknown
+  command?: { update?: unknown; resume?: unknown; goto?: unknown } | null
+  config: { tags?: string[]; recursion_limit?: number; configurable?: Record<string, unknown>; [key: string]: unknown }
+  context?: unknown
+  checkpoint?: { checkpoint_id?: string; checkpoint_ns?: string; checkpoint_map?: Record<string, string> } | null
+  stream_mode: string[]
+  stream_subgraphs: boolean
+  interrupt_before?: '*' | string[]
+  interrupt_after?: '*' | string[]
+  durability: 'sync' | 'async' | 'exit'
+  strict_resume?: boolean
+  feedback_keys?: string[]
+  langsmith_tracer?: { project_name?: string; example_id?: string } | null
+}
+
+/** A claimed run, ready to execute. */
+export interface Job {
+  run_id: string
+  thread_id: string
+  assistant_id: string
+  graph_id: string
+  /** 1 for the first attempt. Above 1, the run goes on from the last checkpoint it wrote, if it wrote one. */
+  attempt: number
+  args: RunArguments
+  /** assistant ∪ thread ∪ run metadata; becomes `config.metadata` and so part of checkpoint metadata and traces. */
+  metadata: Record<string, unknown>
+  /** True when the thread has no checkpoint at all: the first read need not be asked for. */
+  fresh: boolean
+}
+
+/** Why a run is stopped from outside; it is the `reason` of the graph's AbortSignal. */
+export type AbortReason = 'cancel' | 'rollback' | 'timeout' | 'lease_lost' | 'shutdown'
+
+/** What a run came to, as data. `state` is the thread's state afterwards, where one could be read. */
+export type Outcome =
+  | { kind: 'success'; state: FinalState }
+  | { kind: 'error'; error: RunError; state?: FinalState }
+  | { kind: 'aborted'; reason: AbortReason; state?: FinalState }
+  | { kind: 'crashed'; cause: string }
+
+/** An error as clients see it: the class name and the message (at most 8 KiB). */
+export interface RunError {
+  error: string
+  message: string
+}
+
+/** `values` is JSON text in wire form; `interrupts` maps task ids to their open interrupts. */
+export interface FinalState {
+  values: string
+  next: string[]
+  interrupts: Record<string, unknown[]>
+  checkpoint_id: string | null
+}
+
+/** An event of a run's stream: the SSE event name and its data as JSON text. */
+export interface StreamEvent {
+  event: string
+  data: string
+}
+
+// ------------------------------------------------------------------------------------------------ checkpoints
+
+/** An encoded value: bytes to everything but the codec, which `type` names. */
+export interface Blob {
+  type: string
+  bytes: Uint8Array
+}
+
+/** A checkpoint to store. `checkpoint` has no `channel_values`: those are `values`, one per new channel version. */
+export interface CheckpointPut {
+  thread_id: string
+  checkpoint_ns: string
+  checkpoint_id: string
+  parent_checkpoint_id: string | null
+  checkpoint: Record<string, unknown>
+  metadata: Record<string, unknown>
+  values: { channel: string; version: string; blob: Blob }[]
+}
+
+/** A task's writes to store under a checkpoint. `idx` is negative for special channels (errors, interrupts …). */
+export interface WritesPut {
+  thread_id: string
+  checkpoint_ns: string
+  checkpoint_id: string
+  task_id: string
+  task_path: string
+  writes: { idx: number; channel: string; blob: Blob }[]
+}
+
+/** A stored checkpoint with its values and pending writes (writes sorted by task_path, task_id, idx). */
+export interface StoredCheckpoint {
+  thread_id: string
+  checkpoint_ns: string
+  checkpoint_id: string
+  parent_checkpoint_id: string | null
+  checkpoint: Record<string, unknown>
+  metadata: Record<string, unknown>
+  values: { channel: string; blob: Blob }[]
+  writes: { task_id: string; task_path: string; idx: number; channel: string; blob: Blob }[]
+}
+
+// ------------------------------------------------------------------------------------------------ calls
+
+/** Calls the server makes; each answers with `value` (JSON) or, for the big ones, `text` (JSON text in wire form). */
+export interface HostCalls {
+  'graph.draw': { params: { graph_id: string; xray: boolean | number; config?: unknown }; value: unknown }
+  'graph.schemas': { params: { graph_id: string; config?: unknown }; value: GraphSchemas }
+  'graph.subgraphs': {
+    params: { graph_id: string; namespace?: string; recurse: boolean; config?: unknown }
+    value: Record<string, Omit<GraphSchemas, 'graph_id'>>
+  }
+  /** A ThreadState as JSON text; null where the checkpoint does not exist. */
+  'state.get': {
+    params: {
+      graph_id: string
+      thread_id: string
+      config: StateConfig
+      checkpoint?: CheckpointRef
+      subgraphs: boolean
+      select?: string[]
+    }
+    value: { text: string } | null
+  }
+  /** ThreadState[] as JSON text, newest first. */
+  'state.history': {
+    params: {
+      graph_id: string
+      thread_id: string
+      config: StateConfig
+      checkpoint?: CheckpointRef
+      before?: CheckpointRef
+      metadata?: Record<string, unknown>
+      limit: number
+      select?: string[]
+    }
+    value: { text: string }
+  }
+  /** Nothing is stored by the call: it gives what to store, so that the server can do it in one transaction. */
+  'state.update': {
+    params: {
+      graph_id: string
+      thread_id: string
+      config: StateConfig
+      checkpoint?: CheckpointRef
+      metadata: Record<string, unknown>
+      supersteps: { updates: { values?: unknown; command?: RunArguments['command']; as_node?: string }[] }[]
+    }
+    value: { checkpoint: CheckpointRef & { thread_id: string }; puts: CheckpointPut[]; writes: WritesPut[]; state: FinalState }
+  }
+}
+
+/** assistant and thread config merged, for graphs made by a factory. */
+export interface StateConfig {
+  configurable?: Record<string, unknown>
+  [key: string]: unknown
+}
+
+export interface CheckpointRef {
+  checkpoint_id?: string
+  checkpoint_ns?: string
+  checkpoint_map?: Record<string, string>
+}
+
+export interface GraphSchemas {
+  graph_id: string
+  input_schema: unknown
+  output_schema: unknown
+  state_schema: unknown
+  config_schema: unknown
+  context_schema: unknown
+}
+
+/** Calls the executor makes while it works for a run or a host call. */
+export interface GuestCalls {
+  /** The named or (without id) the latest checkpoint of a namespace. */
+  'checkpoint.get': {
+    params: { thread_id: string; checkpoint_ns: string; checkpoint_id?: string }
+    value: StoredCheckpoint | null
+  }
+  'checkpoint.list': {
+    params: {
+      thread_id: string
+      checkpoint_ns?: string
+      checkpoint_id?: string
+      before?: string
+      limit?: number
+      metadata?: Record<string, unknown>
+    }
+    value: StoredCheckpoint[]
+  }
+  /** LangGraph store operations in order; one result each. */
+  'store.batch': { params: { run_id?: string; ops: StoreOp[] }; value: unknown[] }
+}
+
+export type StoreOp =
+  | { op: 'get'; namespace: string[]; key: string; refresh_ttl?: boolean }
+  | { op: 'put'; namespace: string[]; key: string; value: Record<string, unknown> | null; index?: false | string[]; ttl?: number | null }
+  | {
+      op: 'search'
+      namespace_prefix: string[]
+      filter?: Record<string, unknown>
+      limit: number
+      offset: number
+      query?: string
+      refresh_ttl?: boolean
+    }
+  | { op: 'namespaces'; prefix?: string[]; suffix?: string[]; max_depth?: number; limit: number; offset: number }

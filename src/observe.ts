@@ -1,0 +1,30 @@
+// The closed union of everything observable. Logs (and later metrics and traces) are readers of it; product code calls
+// `observe({...})` and never a logger.
+
+export type Observation =
+  | { kind: 'server_listening'; url: string; database: string; bus: string; graphs: string[] }
+  | { kind: 'server_closing'; reason: string }
+  | { kind: 'request_done'; method: string; path: string; status: number; ms: number; request_id: string }
+  | { kind: 'request_failed'; method: string; path: string; request_id: string; error: unknown }
+  | { kind: 'graph_loaded'; graph_id: string; ms: number }
+  | { kind: 'graph_failed_to_load'; graph_id: string; message: string }
+  | { kind: 'executor_started'; pid: number | null; ms: number }
+  | { kind: 'executor_exited'; pid: number | null; cause: string; runs: string[] }
+  | { kind: 'executor_output'; stream: 'stdout' | 'stderr'; text: string }
+  | { kind: 'run_created'; run_id: string; thread_id: string; strategy: string }
+  | { kind: 'run_claimed'; run_id: string; thread_id: string; attempt: number; waited_ms: number }
+  | { kind: 'run_settled'; run_id: string; thread_id: string; attempt: number; outcome: string; ms: number; error?: string }
+  | { kind: 'run_lease_lost'; run_id: string; thread_id: string; attempt: number }
+  | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
+  | { kind: 'database_failed'; where: string; error: unknown }
+  | { kind: 'bus_failed'; where: string; error: unknown }
+  | { kind: 'bus_restored' }
+  | { kind: 'background_failed'; service: string; error: unknown }
+  | { kind: 'config_ignored'; key: string; reason: string }
+  | { kind: 'event_loop_delayed'; where: string; ms: number }
+
+/** Receives every observation; must not throw. */
+export type Observe = (observation: Observation) => void
+
+/** Says nothing, for programs that embed Heddle without logs. */
+export const silent: Observe = () => {}
