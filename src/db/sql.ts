@@ -28,12 +28,12 @@ export function sql(strings: TemplateStringsArray, ...args: readonly unknown[]):
       text.push(after)
       return
     }
-    text[text.length - 1] += arg.strings[0]
+    text[text.length - 1] = `${text[text.length - 1]}${arg.strings[0]}`
     arg.values.forEach((value, k) => {
       values.push(value)
       text.push(arg.strings[k + 1] as string)
     })
-    text[text.length - 1] += after
+    text[text.length - 1] = `${text[text.length - 1]}${after}`
   })
   return new Sql(text, values)
 }

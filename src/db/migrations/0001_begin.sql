@@ -69,6 +69,8 @@ create table workers (
 
 create table runs (
   run_id uuid primary key,
+  -- the order of creation: given out under the lock of the thread, so waiting runs start in it
+  ordinal bigint not null generated always as identity,
   thread_id uuid not null references threads on delete cascade,
   assistant_id uuid not null,
   graph_id text not null,
@@ -92,12 +94,12 @@ create table runs (
   check ((status = 'running') = (worker_id is not null))
 ) with (fillfactor = 80);
 create unique index runs_one_running on runs (thread_id) where status = 'running';
-create index runs_waiting on runs (run_id) where status = 'pending';
-create index runs_active on runs (thread_id, run_id) where status in ('pending', 'running');
+create index runs_waiting on runs (ordinal) where status = 'pending';
+create index runs_active on runs (thread_id, ordinal) where status in ('pending', 'running');
 create index runs_held on runs (worker_id) where status = 'running';
-create index runs_thread on runs (thread_id, run_id desc);
+create index runs_thread on runs (thread_id, ordinal desc);
 
--- The event log: one row holds the events that one commit brought, as a JSON array of [event, data] pairs.
+-- The event log: one row holds the events of a run that one commit brought, a line each: name, tab, data as JSON.
 create table events (
   thread_id uuid not null references threads on delete cascade,
   first_seq bigint not null,

@@ -1,0 +1,20 @@
+// Opens a database by its settings. The only place that knows that there are two drivers.
+
+import type { Observe } from '../observe.ts'
+import type { Database } from './db.ts'
+
+export type DatabaseSettings = { uri: string; poolSize?: number } | { dataDir: string } | { memory: true }
+
+/** Opens, without migrating. The driver that is not used is not even loaded. */
+export async function openDatabase(settings: DatabaseSettings, observe: Observe): Promise<Database> {
+  if ('uri' in settings) {
+    const { openPg } = await import('./pg.ts')
+    return openPg({
+      uri: settings.uri,
+      poolSize: settings.poolSize ?? 10,
+      onError: (error) => observe({ kind: 'database_failed', where: 'idle connection', error }),
+    })
+  }
+  const { openPglite } = await import('./pglite.ts')
+  return openPglite('dataDir' in settings ? { dataDir: settings.dataDir } : {})
+}
