@@ -1,0 +1,308 @@
+// The project file langgraph.json: its one schema. In charge of saying, for every documented key, whether it is
+// honoured, ignored with a word, or refused by name; must never load a graph or drop a key silently.
+
+import { readFileSync } from 'node:fs'
+import { dirname, extname, resolve } from 'node:path'
+import { z } from 'zod'
+import { type Cors, parseEnvFile, type RouteGroup, type Variables } from './config.ts'
+import { ConfigError } from './errors.ts'
+
+/** A graph as langgraph.json names it; `path` is absolute. */
+export interface ProjectGraph {
+  graph_id: string
+  path: string
+  export: string
+  description?: string
+}
+
+/** A project: langgraph.json, checked, with its env file read. */
+export interface Project {
+  /** Absolute path of langgraph.json. */
+  file: string
+  dir: string
+  graphs: ProjectGraph[]
+  /** What `env` gives to the graphs; the environment of the process wins over it. */
+  env: Record<string, string>
+  /** Absolute path of the env file, where `env` is one. */
+  envFile?: string
+  cors: Partial<Cors>
+  disabled: RouteGroup[]
+  /** Keys without effect here, and things that look wrong but need not stop the start. */
+  ignored: { key: string; reason: string }[]
+}
+
+const later = 'is not supported yet: remove it'
+const image = 'it is about building images'
+
+const ignoredKeys: Record<string, string> = {
+  dependencies: "graphs import what their own folder's node_modules holds",
+  dockerfile_lines: image,
+  docker_compose_file: image,
+  base_image: image,
+  image_distro: image,
+  keep_pkg_tools: image,
+  pip_config_file: image,
+  pip_installer: image,
+  _INTERNAL_docker_tag: image,
+  python_version: 'graphs run on Node',
+  api_version: 'the server is the one you started',
+}
+
+const refusedKeys: Record<string, string> = {
+  store: later,
+  checkpointer: later,
+  auth: later,
+  encryption: later,
+  webhooks: later,
+  ui: later,
+  ui_config: later,
+  node_loader: later,
+  source: 'is about Python projects, which are not supported yet: remove it',
+}
+
+const refusedHttp: Record<string, string> = {
+  app: later,
+  configurable_headers: later,
+  logging_headers: later,
+  middleware_order: later,
+  enable_custom_route_auth: later,
+  mount_prefix: later,
+}
+const routeGroups = ['assistants', 'threads', 'runs', 'store', 'meta'] as const
+// Not served at all, so switching them off is granted already.
+const absent = ['disable_mcp', 'disable_a2a', 'disable_ui', 'disable_webhooks']
+
+const graph = z.union([z.string(), z.strictObject({ path: z.string(), description: z.string().optional() })], {
+  error: 'must be "./file.ts:export" or {"path": "./file.ts:export", "description": "..."}',
+})
+const cors = z.strictObject({
+  allow_origins: z.array(z.string()).optional(),
+  allow_methods: z.array(z.string()).optional(),
+  allow_headers: z.array(z.string()).optional(),
+  expose_headers: z.array(z.string()).optional(),
+  allow_credentials: z.boolean().optional(),
+  max_age: z.number().int().nonnegative().optional(),
+})
+const switches = Object.fromEntries(
+  [...routeGroups.map((name) => `disable_${name}`), ...absent].map((key) => [key, z.boolean().optional()]),
+)
+const schema = z.strictObject({
+  $schema: z.string().optional(),
+  graphs: z.record(z.string().min(1), graph),
+  env: z
+    .union([z.string(), z.array(z.string()), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))], {
+      error: 'must be the path of an env file, a list of variable names, or an object of values',
+    })
+    .optional(),
+  node_version: z.union([z.string(), z.number()]).optional(),
+  http: z.strictObject({ cors: cors.optional(), ...switches }).optional(),
+})
+
+/** Every key refused by name, as a path (`http.app`). */
+export const refusedProjectKeys: readonly string[] = [
+  ...Object.keys(refusedKeys),
+  ...Object.keys(refusedHttp).map((key) => `http.${key}`),
+  'http.cors.allow_origin_regex',
+]
+
+/** Every key that is ignored with a word. */
+export const ignoredProjectKeys: readonly string[] = Object.keys(ignoredKeys)
+
+/**
+ * Reads a project. `variables` is the environment of the process: names listed in `env` are taken from it.
+ * Throws `ConfigError` with one sentence naming file, key and cause.
+ */
+export function readProject(path: string, variables: Variables): Project {
+  const file = resolve(path)
+  const dir = dirname(file)
+  const wrong = (what: string) => new ConfigError(`${file}: ${what}`)
+  const raw = parseFile(file)
+  refuse(raw, wrong)
+  const stripped = Object.fromEntries(Object.entries(raw).filter(([key]) => !Object.hasOwn(ignoredKeys, key)))
+  const parsed = schema.safeParse(stripped)
+  if (!parsed.success) throw wrong(sentence(parsed.error.issues[0]))
+  const { graphs, env, node_version, http = {} } = parsed.data
+  if (Object.keys(graphs).length === 0)
+    throw wrong('graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.')
+  const taken = readEnv(env, dir, variables, wrong)
+  return {
+    file,
+    dir,
+    graphs: Object.entries(graphs).map(([id, spec]) => readGraph(id, spec, dir, wrong)),
+    env: taken.env,
+    ...(typeof env === 'string' && { envFile: resolve(dir, env) }),
+    cors: readCors(http.cors ?? {}, wrong),
+    disabled: routeGroups.filter((name) => (http as Record<string, unknown>)[`disable_${name}`] === true),
+    ignored: [
+      ...Object.entries(ignoredKeys)
+        .filter(([key]) => Object.hasOwn(raw, key))
+        .map(([key, reason]) => ({ key, reason })),
+      ...taken.missing.map((key) => ({ key: `env.${key}`, reason: 'it is not set in the environment' })),
+      ...nodeWord(node_version),
+    ],
+  }
+}
+
+function parseFile(file: string): Record<string, unknown> {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    const why =
+      code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : `it cannot be read (${code})`
+    throw new ConfigError(`${file}: ${why}; give the path of a langgraph.json with --config.`)
+  }
+  try {
+    const value: unknown = JSON.parse(text.replace(/^\uFEFF/, ''))
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
+  } catch (error) {
+    const place = positionOf((error as Error).message, text)
+    throw new ConfigError(`${file}${place} is not valid JSON: ${(error as Error).message.replace(/\s+/g, ' ')}.`)
+  }
+  throw new ConfigError(`${file}: must hold a JSON object with the key graphs.`)
+}
+
+// V8 gives a position or, for an unexpected token, only the text around it (ten characters to each side).
+function positionOf(message: string, text: string): string {
+  const excerpt = /^Unexpected token '.', (\.\.\.)?"(.*)"(\.\.\.)? is not valid JSON$/su.exec(message)
+  let at = Number(
+    /position (\d+)/.exec(message)?.[1] ?? (message.includes('end of JSON input') ? text.length : Number.NaN),
+  )
+  if (excerpt?.[1]) at = text.indexOf(excerpt[2] as string) + 10
+  else if (excerpt?.[3]) at = (excerpt[2] as string).length - 10
+  if (Number.isNaN(at)) return ''
+  const lines = text.slice(0, at).split('\n')
+  return `:${lines.length}:${(lines.at(-1) as string).length + 1}`
+}
+
+function refuse(raw: Record<string, unknown>, wrong: (what: string) => ConfigError): void {
+  const http = (typeof raw.http === 'object' && raw.http) || {}
+  const origin = ((http as Record<string, unknown>).cors ?? {}) as Record<string, unknown>
+  for (const [key, words] of Object.entries(refusedKeys)) {
+    const part = raw[key]
+    if (part === undefined) continue
+    const inside = typeof part === 'object' && part !== null && !Array.isArray(part) ? Object.keys(part)[0] : undefined
+    throw wrong(`${inside === undefined || key === 'ui' ? key : `${key}.${inside}`} ${words}.`)
+  }
+  for (const [key, words] of Object.entries(refusedHttp)) {
+    if (Object.hasOwn(http, key)) throw wrong(`http.${key} ${words}.`)
+  }
+  if (Object.hasOwn(origin, 'allow_origin_regex')) {
+    throw wrong('http.cors.allow_origin_regex is not supported: name the origins in http.cors.allow_origins.')
+  }
+}
+
+function sentence(issue: z.core.$ZodIssue | undefined): string {
+  if (!issue) return 'is not a valid project file.'
+  const path = issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0] as string
+    const known = path === '' ? [...Object.keys(schema.shape), ...ignoredProjectKeys] : knownInside(path)
+    const near = nearest(key, known)
+    return `${path === '' ? key : `${path}.${key}`} is not a known key${near ? `: did you mean ${near}?` : '.'}`
+  }
+  if (path === 'graphs') return 'graphs is missing: name your graphs, as in {"graphs": {"agent": "./agent.ts:graph"}}.'
+  return `${path} ${issue.message.startsWith('must') ? issue.message : `is wrong: ${issue.message}`}.`
+}
+
+const knownInside = (path: string): string[] =>
+  path === 'http'
+    ? ['cors', ...Object.keys(switches)]
+    : path === 'http.cors'
+      ? Object.keys(cors.shape)
+      : ['path', 'description']
+
+function readGraph(
+  id: string,
+  spec: z.output<typeof graph>,
+  dir: string,
+  wrong: (what: string) => ConfigError,
+): ProjectGraph {
+  const { path: text, description } = typeof spec === 'string' ? { path: spec, description: undefined } : spec
+  const colon = text.lastIndexOf(':')
+  // A colon before a slash belongs to the path (a Windows drive).
+  const split = colon > 0 && !/[\\/]/.test(text.slice(colon))
+  const [path, name] = split ? [text.slice(0, colon), text.slice(colon + 1)] : [text, 'default']
+  if (extname(path) === '.py') {
+    throw wrong(
+      `graphs.${id} is a Python graph, which this server cannot run yet: only TypeScript and JavaScript graphs are served.`,
+    )
+  }
+  if (!scripts.test(path) || name === '') {
+    throw wrong(
+      `graphs.${id} is ${JSON.stringify(text)}: it must be "./file.ts:export" (.ts .mts .cts .tsx .js .mjs .cjs .jsx).`,
+    )
+  }
+  return { graph_id: id, path: resolve(dir, path), export: name, ...(description !== undefined && { description }) }
+}
+
+const scripts = /\.([mc]?[tj]s|[tj]sx)$/
+
+function readEnv(
+  env: z.output<typeof schema>['env'],
+  dir: string,
+  variables: Variables,
+  wrong: (what: string) => ConfigError,
+): { env: Record<string, string>; missing: string[] } {
+  if (env === undefined) return { env: {}, missing: [] }
+  if (Array.isArray(env)) {
+    const missing = env.filter((key) => variables[key] === undefined)
+    return {
+      env: Object.fromEntries(env.flatMap((key) => (variables[key] === undefined ? [] : [[key, variables[key]]]))),
+      missing,
+    }
+  }
+  if (typeof env === 'object')
+    return { env: Object.fromEntries(Object.entries(env).map(([key, value]) => [key, String(value)])), missing: [] }
+  try {
+    return { env: parseEnvFile(readFileSync(resolve(dir, env), 'utf8')), missing: [] }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    throw wrong(
+      `env names the file ${env}, which ${code === 'ENOENT' ? 'does not exist: create it, or remove the key' : `cannot be read (${code})`}.`,
+    )
+  }
+}
+
+function readCors(given: z.output<typeof cors>, wrong: (what: string) => ConfigError): Partial<Cors> {
+  const everyone = given.allow_origins?.includes('*') ?? given.allow_origins === undefined
+  if (given.allow_credentials && everyone) {
+    throw wrong(
+      'http.cors.allow_credentials needs http.cors.allow_origins to name the origins: browsers refuse credentials with *.',
+    )
+  }
+  return {
+    ...(given.allow_origins && { origins: everyone ? '*' : given.allow_origins }),
+    ...(given.allow_methods && !given.allow_methods.includes('*') && { methods: given.allow_methods }),
+    ...(given.allow_headers && !given.allow_headers.includes('*') && { headers: given.allow_headers }),
+    ...(given.expose_headers && { exposeHeaders: given.expose_headers }),
+    ...(given.allow_credentials !== undefined && { credentials: given.allow_credentials }),
+    ...(given.max_age !== undefined && { maxAgeSeconds: given.max_age }),
+  }
+}
+
+function nodeWord(wanted: string | number | undefined): Project['ignored'] {
+  const major = process.versions.node.split('.')[0] as string
+  if (wanted === undefined || String(wanted).split('.')[0] === major) return []
+  return [{ key: 'node_version', reason: `it asks for Node ${wanted} and this is Node ${process.versions.node}` }]
+}
+
+/** The known word that is at most two edits away from `word`, for "did you mean". */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  const scored = known.map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
+  return scored.filter(({ edits }) => edits <= 2).sort((a, b) => a.edits - b.edits)[0]?.candidate
+}
+
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1
+      next.push(Math.min((next[j - 1] as number) + 1, (row[j] as number) + 1, (row[j - 1] as number) + cost))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}
