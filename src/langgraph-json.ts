@@ -165,12 +165,13 @@ function parseFile(file: string): Record<string, unknown> {
 
 // V8 gives a position or, for an unexpected token, only the text around it (ten characters to each side).
 function positionOf(message: string, text: string): string {
-  const excerpt = /^Unexpected token '.', (\.\.\.)?"(.*)"(\.\.\.)? is not valid JSON$/su.exec(message)
+  const excerpt = /^Unexpected token '(.)', (\.\.\.)?"(.*)"(\.\.\.)? is not valid JSON$/su.exec(message)
   let at = Number(
     /position (\d+)/.exec(message)?.[1] ?? (message.includes('end of JSON input') ? text.length : Number.NaN),
   )
-  if (excerpt?.[1]) at = text.indexOf(excerpt[2] as string) + 10
-  else if (excerpt?.[3]) at = (excerpt[2] as string).length - 10
+  if (excerpt?.[2]) at = text.indexOf(excerpt[3] as string) + 10
+  else if (excerpt?.[4]) at = (excerpt[3] as string).length - 10
+  else if (excerpt) at = text.lastIndexOf(excerpt[1] as string)
   if (Number.isNaN(at)) return ''
   const lines = text.slice(0, at).split('\n')
   return `:${lines.length}:${(lines.at(-1) as string).length + 1}`

@@ -1,0 +1,156 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { ConfigError } from '../../src/errors.ts'
+import { ignoredProjectKeys, nearest, readProject, refusedProjectKeys } from '../../src/langgraph-json.ts'
+
+const dir = mkdtempSync(join(tmpdir(), 'heddle-project-'))
+const file = join(dir, 'langgraph.json')
+afterAll(() => rmSync(dir, { recursive: true }))
+
+const graphs = { agent: './agent.ts:graph' }
+const read = (content: unknown, variables = {}) => {
+  writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content))
+  return readProject(file, variables)
+}
+const refusal = (content: unknown): string => {
+  try {
+    read(content)
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError)
+    return (error as Error).message.replace(file, 'FILE')
+  }
+  throw new Error(`${JSON.stringify(content)} was accepted`)
+}
+
+test('graphs are named by path and export, with or without a description', () => {
+  const project = read({
+    graphs: { a: './src/a.ts:graph', b: { path: './b.mjs:make', description: 'Talks.' }, c: 'c.tsx' },
+  })
+  expect(project.graphs).toEqual([
+    { graph_id: 'a', path: join(dir, 'src/a.ts'), export: 'graph' },
+    { graph_id: 'b', path: join(dir, 'b.mjs'), export: 'make', description: 'Talks.' },
+    { graph_id: 'c', path: join(dir, 'c.tsx'), export: 'default' },
+  ])
+})
+
+test('env is a file, an object, or names taken from the environment', () => {
+  writeFileSync(join(dir, 'test.env'), 'A=1\n')
+  expect(read({ graphs, env: 'test.env' })).toMatchObject({ env: { A: '1' }, envFile: join(dir, 'test.env') })
+  expect(read({ graphs, env: { A: 'x', B: 2, C: true } }).env).toEqual({ A: 'x', B: '2', C: 'true' })
+  const listed = read({ graphs, env: ['A', 'B'] }, { A: 'x', Z: 'z' })
+  expect(listed.env).toEqual({ A: 'x' })
+  expect(listed.ignored).toEqual([{ key: 'env.B', reason: 'it is not set in the environment' }])
+})
+
+test('cors and switched-off routes are honoured', () => {
+  const project = read({
+    graphs,
+    http: {
+      cors: {
+        allow_origins: ['https://a.example'],
+        allow_methods: ['*'],
+        allow_headers: ['x-a'],
+        allow_credentials: true,
+        max_age: 60,
+      },
+      disable_store: true,
+      disable_runs: false,
+      disable_mcp: true,
+    },
+  })
+  expect(project.cors).toEqual({
+    origins: ['https://a.example'],
+    headers: ['x-a'],
+    credentials: true,
+    maxAgeSeconds: 60,
+  })
+  expect(project.disabled).toEqual(['store'])
+})
+
+test('a node_version other than the running one gets a word', () => {
+  const [running] = process.versions.node.split('.')
+  expect(read({ graphs, node_version: running }).ignored).toEqual([])
+  expect(read({ graphs, node_version: '18' }).ignored).toEqual([
+    { key: 'node_version', reason: `it asks for Node 18 and this is Node ${process.versions.node}` },
+  ])
+})
+
+test.each(ignoredProjectKeys)('%s is ignored with a word', (key) => {
+  expect(read({ graphs, [key]: ['x'] }).ignored.map((word) => word.key)).toEqual([key])
+})
+
+test.each(refusedProjectKeys)('%s is refused by name', (key) => {
+  const nested = key.split('.').reduceRight<unknown>((value, name) => ({ [name]: value }), 'x')
+  expect(refusal({ graphs, ...(nested as object) })).toMatch(new RegExp(`^FILE: ${key} is `))
+})
+
+test.each<[string, unknown, string]>([
+  ['a mistyped key', { graps: {}, graphs }, 'FILE: graps is not a known key: did you mean graphs?'],
+  ['an unknown key', { graphs, colour: 1 }, 'FILE: colour is not a known key.'],
+  [
+    'an unknown http key',
+    { graphs, http: { disable_storee: true } },
+    'FILE: http.disable_storee is not a known key: did you mean disable_store?',
+  ],
+  ['an unknown cors key', { graphs, http: { cors: { origin: [] } } }, 'FILE: http.cors.origin is not a known key.'],
+  ['a part of a refused key', { graphs, store: { index: {} } }, 'FILE: store.index is not supported yet: remove it.'],
+  ['no graphs', {}, 'FILE: graphs is missing: name your graphs, as in {"graphs": {"agent": "./agent.ts:graph"}}.'],
+  ['empty graphs', { graphs: {} }, 'FILE: graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.'],
+  ['a list', '[]', 'FILE: must hold a JSON object with the key graphs.'],
+  [
+    'a graph of the wrong type',
+    { graphs: { a: 1 } },
+    'FILE: graphs.a must be "./file.ts:export" or {"path": "./file.ts:export", "description": "..."}.',
+  ],
+  [
+    'a Python graph',
+    { graphs: { a: './a.py:graph' } },
+    'FILE: graphs.a is a Python graph, which this server cannot run yet: only TypeScript and JavaScript graphs are served.',
+  ],
+  [
+    'a graph that is no script',
+    { graphs: { a: './a.txt:graph' } },
+    'FILE: graphs.a is "./a.txt:graph": it must be "./file.ts:export" (.ts .mts .cts .tsx .js .mjs .cjs .jsx).',
+  ],
+  [
+    'an env file that is not there',
+    { graphs, env: '.missing' },
+    'FILE: env names the file .missing, which does not exist: create it, or remove the key.',
+  ],
+  [
+    'env of the wrong type',
+    { graphs, env: 3 },
+    'FILE: env must be the path of an env file, a list of variable names, or an object of values.',
+  ],
+  [
+    'credentials for everyone',
+    { graphs, http: { cors: { allow_credentials: true } } },
+    'FILE: http.cors.allow_credentials needs http.cors.allow_origins to name the origins: browsers refuse credentials with *.',
+  ],
+])('%s is refused with one sentence', (_, content, sentence) => {
+  expect(refusal(content)).toBe(sentence)
+})
+
+test.each<[string, string]>([
+  ['{\n  "graphs": {,}\n}', 'FILE:2:14 is not valid JSON'],
+  ['{"graphs": x}', 'FILE:1:12 is not valid JSON'],
+  ['{\n  "graphs": {"agent": "./agent.ts:graph"},\n  "env": .env\n}', 'FILE:3:10 is not valid JSON'],
+  ['{"graphs": {', 'FILE:1:13 is not valid JSON'],
+  ['', 'FILE:1:1 is not valid JSON'],
+])('bad JSON %j is refused with its line and column', (text, start) => {
+  expect(refusal(text)).toMatch(new RegExp(`^${start}: .+\\.$`))
+})
+
+test('a file that cannot be read is refused by its path', () => {
+  expect(() => readProject(join(dir, 'none.json'), {})).toThrow(
+    `${join(dir, 'none.json')}: there is no such file; give the path of a langgraph.json with --config.`,
+  )
+  expect(() => readProject(dir, {})).toThrow(`${dir}: it is a folder`)
+})
+
+test('the nearest known word is at most two edits away', () => {
+  expect(nearest('grphs', ['env', 'graphs'])).toBe('graphs')
+  expect(nearest('zzz', ['env', 'graphs'])).toBeUndefined()
+})
