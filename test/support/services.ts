@@ -1,0 +1,25 @@
+// The Postgres and Redis that tests use: the ones named by TEST_DATABASE_URI and TEST_REDIS_URI, else private ones. In charge
+// of their start and stop around a whole test run; must leave no process and no file behind.
+
+import { startPostgres, startRedis } from '../../scripts/servers.mjs'
+
+/** Starts what is not given by the environment and names it there for the test processes. Returns the way to stop it. */
+export async function startServices(): Promise<() => Promise<void>> {
+  const stops: (() => Promise<void>)[] = []
+  const stop = async () => {
+    await Promise.all(stops.splice(0).map((each) => each()))
+  }
+  try {
+    const start = async (key: string, launch: typeof startRedis) => {
+      if (process.env[key]) return
+      const server = await launch()
+      stops.push(server.stop)
+      process.env[key] = server.uri
+    }
+    await Promise.all([start('TEST_DATABASE_URI', () => startPostgres()), start('TEST_REDIS_URI', startRedis)])
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return stop
+}
