@@ -1,0 +1,153 @@
+// The one statement that everything a running run writes goes through: events, checkpoints, channel values, task writes
+// and settlements of many runs at once. In charge of the fence: it locks the threads whose holder and epoch are still
+// the writer's, and writes nothing for the others. One round trip, one commit.
+
+import type { CheckpointPut, WritesPut } from '../executor/protocol.ts'
+import type { Db } from './db.ts'
+import { json, storable } from './json.ts'
+import { join, type Sql, sql } from './sql.ts'
+
+/** What one run brings to a batch. */
+export interface Entry {
+  thread_id: string
+  run_id: string
+  epoch: number
+  events: { first_seq: number; last_seq: number; batch: string } | undefined
+  puts: readonly CheckpointPut[]
+  writes: readonly WritesPut[]
+  settle: Settlement | undefined
+}
+
+/** How a run ends, and how it leaves its thread. */
+export interface Settlement {
+  status: 'success' | 'error' | 'timeout' | 'interrupted'
+  error: unknown
+  /** JSON text; null leaves the thread's values as they were. */
+  values: string | null
+  interrupts: unknown
+  settled_status: 'idle' | 'interrupted' | 'error'
+  last_seq: number
+  doom: boolean
+}
+
+/** Writes a batch; gives the indexes of the entries that were written, the others lost their lease. */
+export async function commit(db: Db, entries: readonly Entry[]): Promise<Set<number>> {
+  const fence = sql`select n.i::int as i, t.thread_id, n.run_id
+    from unnest(${entries.map((e) => e.thread_id)}::uuid[], ${entries.map((e) => e.run_id)}::uuid[],
+      ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
+    join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
+    order by t.thread_id for no key update of t`
+  const rows = await db.rows<{ i: number }>(sql`with fence as (${fence})${join(
+    [events(entries), ...checkpoints(entries), ...settlements(entries)].filter((part) => part !== undefined),
+    sql``,
+  )} select i from fence`)
+  return new Set(rows.map(({ i }) => i - 1))
+}
+
+/** Stores checkpoints outside of a run (state updates). The caller holds the thread's lock. */
+export async function store(db: Db, what: { puts: CheckpointPut[]; writes: WritesPut[]; run_id: string | null }): Promise<void> {
+  const thread = what.puts[0]?.thread_id ?? what.writes[0]?.thread_id
+  if (thread === undefined) return
+  const fence = sql`select 1 as i, ${thread}::uuid as thread_id, ${what.run_id}::uuid as run_id`
+  await db.rows(sql`with fence as (${fence})${join(checkpoints([what]), sql``)} select i from fence`)
+}
+
+function events(entries: readonly Entry[]): Sql | undefined {
+  const rows = entries.flatMap(({ events }, i) => (events ? [{ i: i + 1, ...events }] : []))
+  if (!rows.length) return undefined
+  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
+    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.batch
+    from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
+      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.batch)}::text[]) as n(i, first_seq, last_seq, batch)
+    join fence f using (i))`
+}
+
+function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {
+  const bodies = new Bodies()
+  const puts = latest(
+    entries.flatMap(({ puts }, i) => puts.map((put) => ({ i: i + 1, put }))),
+    ({ put }) => `${put.thread_id}\n${put.checkpoint_ns}\n${put.checkpoint_id}`,
+  )
+  const values = latest(
+    entries.flatMap(({ puts }, i) => puts.flatMap((put) => put.values.map((value) => ({ i: i + 1, put, value })))),
+    ({ put, value }) => `${put.thread_id}\n${put.checkpoint_ns}\n${value.channel}\n${value.version}`,
+  ).map((row) => ({ ...row, ...bodies.add(row.value.blob.bytes) }))
+  const writes = latest(
+    entries.flatMap(({ writes }, i) => writes.flatMap((of) => of.writes.map((write) => ({ i: i + 1, of, write })))),
+    ({ of, write }) => `${of.thread_id}\n${of.checkpoint_ns}\n${of.checkpoint_id}\n${of.task_id}\n${write.idx}`,
+  ).map((row) => ({ ...row, ...bodies.add(row.write.blob.bytes) }))
+  const parts: Sql[] = []
+  if (values.length || writes.length) parts.push(sql`, body as (select ${bodies.all()}::bytea as bytes)`)
+  if (puts.length)
+    parts.push(sql`, written_checkpoints as (insert into checkpoints
+      (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, run_id, checkpoint, metadata)
+    select f.thread_id, n.ns, n.id, n.parent, f.run_id, n.checkpoint::json, n.metadata::jsonb
+    from unnest(${puts.map((r) => r.i)}::int[], ${puts.map((r) => r.put.checkpoint_ns)}::text[],
+      ${puts.map((r) => r.put.checkpoint_id)}::text[], ${puts.map((r) => r.put.parent_checkpoint_id)}::text[],
+      ${puts.map((r) => json(r.put.checkpoint))}::text[], ${puts.map((r) => json(r.put.metadata))}::text[])
+      as n(i, ns, id, parent, checkpoint, metadata) join fence f using (i)
+    on conflict (thread_id, checkpoint_ns, checkpoint_id) do update
+      set checkpoint = excluded.checkpoint, metadata = excluded.metadata)`)
+  if (values.length)
+    parts.push(sql`, written_values as (insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes)
+    select f.thread_id, n.ns, n.channel, n.version, n.type, substring(body.bytes from n.start for n.size)
+    from unnest(${values.map((r) => r.i)}::int[], ${values.map((r) => r.put.checkpoint_ns)}::text[],
+      ${values.map((r) => r.value.channel)}::text[], ${values.map((r) => r.value.version)}::text[],
+      ${values.map((r) => r.value.blob.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[])
+      as n(i, ns, channel, version, type, start, size) join fence f using (i), body
+    on conflict do nothing)`)
+  // A special write (an error, an interrupt; its index is negative) replaces the one before; a regular one never does.
+  if (writes.length)
+    parts.push(sql`, written_writes as (insert into checkpoint_writes
+      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes)
+    select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type, substring(body.bytes from n.start for n.size)
+    from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
+      ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
+      ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
+      ${writes.map((r) => r.of.task_path)}::text[], ${writes.map((r) => r.write.blob.type)}::text[],
+      ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[])
+      as n(i, ns, id, task_id, idx, channel, path, type, start, size) join fence f using (i), body
+    on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do update
+      set channel = excluded.channel, type = excluded.type, bytes = excluded.bytes where checkpoint_writes.idx < 0)`)
+  return parts
+}
+
+function settlements(entries: readonly Entry[]): Sql[] {
+  const rows = entries.flatMap(({ settle }, i) => (settle ? [{ i: i + 1, ...settle }] : []))
+  if (!rows.length) return []
+  return [
+    sql`, settled as (select f.thread_id, f.run_id, n.* from unnest(${rows.map((r) => r.i)}::int[],
+      ${rows.map((r) => r.status)}::text[], ${rows.map((r) => (r.error === null ? null : json(r.error)))}::text[],
+      ${rows.map((r) => (r.values === null ? null : storable(r.values)))}::text[], ${rows.map((r) => json(r.interrupts))}::text[],
+      ${rows.map((r) => r.settled_status)}::text[], ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.doom)}::boolean[])
+      as n(i, status, error, "values", interrupts, settled_status, last_seq, doom) join fence f using (i))`,
+    sql`, ended_runs as (update runs r set status = s.status, error = s.error::json, worker_id = null,
+      ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s where r.run_id = s.run_id)`,
+    sql`, left_threads as (update threads t set held_by = null, settled_status = s.settled_status, error = s.error::json,
+      "values" = coalesce(s."values"::json, t."values"), interrupts = s.interrupts::json, last_seq = s.last_seq,
+      updated_at = clock_timestamp(), state_updated_at = clock_timestamp(),
+      expires_at = case when t.ttl_minutes is not null then clock_timestamp() + t.ttl_minutes * interval '1 minute' end,
+      doomed_at = case when s.doom then clock_timestamp() end
+      from settled s where t.thread_id = s.thread_id)`,
+  ]
+}
+
+/** All blobs of a batch travel as one binary parameter, because an array of bytea would go as hex text. */
+class Bodies {
+  #parts: Uint8Array[] = []
+  #size = 0
+  add(bytes: Uint8Array): { start: number; size: number } {
+    const start = this.#size + 1
+    this.#parts.push(bytes)
+    this.#size += bytes.length
+    return { start, size: bytes.length }
+  }
+  all(): Buffer {
+    return Buffer.concat(this.#parts, this.#size)
+  }
+}
+
+/** One row per key, the last one: a statement may not touch a row twice. */
+function latest<T>(rows: readonly T[], key: (row: T) => string): T[] {
+  return rows.length < 2 ? [...rows] : [...new Map(rows.map((row) => [key(row), row])).values()]
+}

@@ -1,0 +1,112 @@
+// Claiming, leases and rescue. In charge of who may run what: every statement here changes an owner, and bumps the
+// thread's epoch when it does, so that the owner before can write nothing more.
+
+import { type Db, one } from './db.ts'
+import { json } from './json.ts'
+import { sql } from './sql.ts'
+
+/** A run this worker owns now. */
+export interface Claimed {
+  run_id: string
+  thread_id: string
+  assistant_id: string
+  graph_id: string
+  attempt: number
+  metadata: Record<string, unknown>
+  kwargs: Record<string, unknown>
+  temporary: boolean
+  epoch: number
+  last_seq: number
+  state_updated_at: string | null
+  waited_ms: number
+}
+
+/** Takes a worker's lease, or renews it; gives when it ends. A worker whose lease has run out must not renew it. */
+export const renew = (db: Db, workerId: string, leaseSeconds: number): Promise<{ lease_until: string } | undefined> =>
+  one(
+    db.rows(sql`insert into workers as w (worker_id, lease_until)
+      values (${workerId}, clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8))
+      on conflict (worker_id) do update set lease_until = excluded.lease_until returning lease_until`),
+  )
+
+/** Gives a worker's lease back, so that the runs it still holds are rescued at once. */
+export const leave = (db: Db, workerId: string): Promise<unknown> =>
+  db.rows(sql`delete from workers where worker_id = ${workerId}`)
+
+/** Claims at most `limit` runs that wait, in order of creation, one per thread, charging the attempt. Run and thread are
+ *  locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
+export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[]> =>
+  db.rows(sql`with next as (
+      select r.run_id, r.thread_id from runs r join threads t on t.thread_id = r.thread_id
+      where r.status = 'pending' and r.available_at <= clock_timestamp() and t.held_by is null
+        and not exists (select 1 from runs earlier where earlier.thread_id = r.thread_id and earlier.status in ('pending', 'running')
+          and earlier.ordinal < r.ordinal and earlier.available_at <= clock_timestamp())
+      order by r.ordinal limit ${limit} for no key update of t, r skip locked),
+    held as (update threads t set held_by = next.run_id, epoch = t.epoch + 1 from next
+      where t.thread_id = next.thread_id and t.held_by is null
+      returning t.thread_id, t.epoch, t.state_updated_at, greatest(t.last_seq,
+        coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)) as last_seq)
+    update runs r set status = 'running', worker_id = ${workerId}, attempt = r.attempt + 1, updated_at = clock_timestamp(),
+      started_at = coalesce(r.started_at, clock_timestamp())
+    from next join held on held.thread_id = next.thread_id where r.run_id = next.run_id and r.status = 'pending'
+    returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary,
+      held.epoch, held.last_seq, held.state_updated_at,
+      (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
+
+/** How long until the next run that waits for its time, in milliseconds; undefined when none does. */
+export const nextDue = async (db: Db): Promise<number | undefined> => {
+  const row = await one(
+    db.rows<{ ms: number | null }>(sql`select (extract(epoch from min(available_at) - clock_timestamp()) * 1000)::float8 as ms
+      from runs where status = 'pending' and available_at > clock_timestamp()`),
+  )
+  return row?.ms ?? undefined
+}
+
+/** Wishes to cancel among a worker's runs, for when the message was lost. */
+export const wishes = (db: Db, workerId: string): Promise<{ run_id: string; cancel_action: 'interrupt' | 'rollback' }[]> =>
+  db.rows(sql`select run_id, cancel_action from runs
+    where worker_id = ${workerId} and status = 'running' and cancel_action is not null`)
+
+export interface Abandoned {
+  run_id: string
+  thread_id: string
+  attempt: number
+  temporary: boolean
+  cancel_action: 'interrupt' | 'rollback' | null
+}
+
+/** Locks runs whose worker has let its lease run out, with their threads, for one rescuer. */
+export const abandoned = (db: Db, limit: number): Promise<Abandoned[]> =>
+  db.rows(sql`select r.run_id, r.thread_id, r.attempt, r.temporary, r.cancel_action
+    from runs r join threads t on t.thread_id = r.thread_id
+    where r.status = 'running' and not exists (select 1 from workers w
+      where w.worker_id = r.worker_id and w.lease_until >= clock_timestamp())
+    limit ${limit} for no key update of t, r skip locked`)
+
+/** Puts running runs back into the queue and moves the epoch on. `uncharge` gives the attempt back. */
+export const requeue = (db: Db, runIds: readonly string[], options: { uncharge: boolean }): Promise<{ run_id: string }[]> =>
+  db.rows(sql`with t as (update threads set held_by = null, epoch = epoch + 1 where held_by = any(${runIds}::uuid[]))
+    update runs set status = 'pending', worker_id = null, updated_at = clock_timestamp(),
+      attempt = attempt - ${options.uncharge ? 1 : 0}
+    where run_id = any(${runIds}::uuid[]) and status = 'running' returning run_id`)
+
+/** Ends a running run without its worker (dead, or out of attempts), under the thread's lock, and moves the epoch on. */
+export const end = (
+  db: Db,
+  runId: string,
+  how: { status: 'error' | 'interrupted'; error: unknown; reason: string | null; doom: boolean },
+): Promise<{ run_id: string }[]> =>
+  db.rows(sql`with t as (update threads t set held_by = null, epoch = epoch + 1, updated_at = clock_timestamp(),
+        last_seq = greatest(t.last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)),
+        state_updated_at = coalesce(t.state_updated_at, clock_timestamp()),
+        settled_status = case when ${how.status} = 'error' then 'error' else t.settled_status end,
+        error = case when ${how.status} = 'error' then ${json(how.error)}::json else t.error end,
+        doomed_at = case when ${how.doom} then clock_timestamp() else t.doomed_at end
+      where t.held_by = ${runId})
+    update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
+      cancel_reason = coalesce(cancel_reason, ${how.reason}), ended_at = clock_timestamp(), updated_at = clock_timestamp()
+    where run_id = ${runId} and status = 'running' returning run_id`)
+
+/** Forgets workers whose leases ended long ago. */
+export const sweepWorkers = (db: Db): Promise<unknown> =>
+  db.rows(sql`delete from workers where lease_until < clock_timestamp() - interval '1 hour'`)

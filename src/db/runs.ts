@@ -1,0 +1,195 @@
+// Statements on runs: the queue and its rows. In charge of what a client reads of a run, of creating and of cancelling;
+// claiming is in db/queue.ts, everything a running run writes is in db/journal.ts.
+
+import { type Db, one } from './db.ts'
+import { json } from './json.ts'
+import { and, type Sql, sql } from './sql.ts'
+
+export type RunStatus = 'pending' | 'running' | 'success' | 'error' | 'timeout' | 'interrupted'
+
+export interface RunRow {
+  run_id: string
+  thread_id: string
+  assistant_id: string
+  created_at: string
+  updated_at: string
+  status: RunStatus
+  metadata: Record<string, unknown>
+  kwargs: Record<string, unknown>
+  multitask_strategy: string
+  cancel_reason: string | null
+}
+
+/** A thread as the run engine needs it. */
+export interface LockedThread {
+  thread_id: string
+  metadata: Record<string, unknown>
+  config: Record<string, unknown>
+  last_seq: number
+  held_by: string | null
+  state_updated_at: string | null
+}
+
+const wire = sql`r.run_id, r.thread_id, r.assistant_id, r.created_at, r.updated_at, r.status, r.metadata, r.kwargs,
+  r.multitask_strategy, r.cancel_reason`
+
+/** Whose thread may be seen is asked in the same statement; a doomed thread's runs are gone with it. */
+const seen = (visible: Sql): Sql => sql`exists (select 1 from threads where threads.thread_id = r.thread_id
+  and threads.doomed_at is null and ${visible})`
+
+export const get = (db: Db, threadId: string | null, runId: string, visible: Sql): Promise<RunRow | undefined> =>
+  one(
+    db.rows<RunRow>(sql`select ${wire} from runs r
+      where r.run_id = ${runId} and (${threadId}::uuid is null or r.thread_id = ${threadId}) and ${seen(visible)}`),
+  )
+
+/** A run with its thread's result, for joining; finds temporary runs that have ended too, until they are swept. */
+export const result = (db: Db, threadId: string | null, runId: string, visible: Sql): Promise<RunResult | undefined> =>
+  one(
+    db.rows<RunResult>(sql`select r.run_id, r.thread_id, r.status, r.error, r.temporary, threads.values, threads.interrupts,
+        threads.last_seq
+      from runs r join threads using (thread_id)
+      where r.run_id = ${runId} and (${threadId}::uuid is null or r.thread_id = ${threadId}) and ${visible}`),
+  )
+
+export interface RunResult {
+  run_id: string
+  thread_id: string
+  status: RunStatus
+  error: { error: string; message: string } | null
+  temporary: boolean
+  values: unknown
+  interrupts: Record<string, unknown[]>
+  last_seq: number
+}
+
+/** Newest first. */
+export const list = (
+  db: Db,
+  threadId: string,
+  filter: { status?: string; limit: number; offset: number },
+  visible: Sql,
+): Promise<RunRow[]> =>
+  db.rows(sql`select ${wire} from runs r
+    where r.thread_id = ${threadId} and ${filter.status === undefined ? sql`true` : sql`r.status = ${filter.status}`}
+      and ${seen(visible)}
+    order by r.ordinal desc limit ${filter.limit} offset ${filter.offset}`)
+
+/** Statuses of some runs that ended, among those asked for. */
+export const ended = (db: Db, runIds: readonly string[]): Promise<{ run_id: string; status: RunStatus }[]> =>
+  db.rows(sql`select run_id, status from runs where run_id = any(${runIds}::uuid[]) and status not in ('pending', 'running')`)
+
+/** Locks the thread for a decision about its runs. The lock admits foreign keys and readers. */
+export const lockThread = (db: Db, threadId: string, visible: Sql): Promise<LockedThread | undefined> =>
+  one(
+    db.rows(sql`select thread_id, metadata, config, last_seq, held_by, state_updated_at from threads
+      where thread_id = ${threadId} and doomed_at is null and ${visible} for no key update`),
+  )
+
+export interface ActiveRun {
+  run_id: string
+  status: 'pending' | 'running'
+  cancel_action: string | null
+  /** False when the worker that holds it has let its lease run out. */
+  alive: boolean
+}
+
+/** The thread's runs that have not ended, oldest first. Ask under the thread's lock. */
+export const active = (db: Db, threadId: string): Promise<ActiveRun[]> =>
+  db.rows(sql`select r.run_id, r.status, r.cancel_action,
+      coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive
+    from runs r where r.thread_id = ${threadId} and r.status in ('pending', 'running') order by r.ordinal`)
+
+export interface NewRun {
+  run_id: string
+  thread_id: string
+  assistant_id: string
+  graph_id: string
+  metadata: Record<string, unknown>
+  kwargs: Record<string, unknown>
+  multitask_strategy: string
+  after_seconds: number
+  temporary: boolean
+  /** The worker that starts it at once, in this very statement; null leaves it to the queue. */
+  worker_id: string | null
+}
+
+export interface Inserted extends RunRow {
+  epoch: number
+  last_seq: number
+  state_updated_at: string | null
+}
+
+/** `source` is one row that has thread_id. */
+const insertRun = (run: NewRun, source: Sql): Sql => {
+  const starts = sql`${run.worker_id !== null}::boolean`
+  return sql`insert into runs (run_id, thread_id, assistant_id, graph_id, status, metadata, kwargs, multitask_strategy,
+      available_at, temporary, worker_id, attempt, started_at)
+    select ${run.run_id}::uuid, source.thread_id, ${run.assistant_id}::uuid, ${run.graph_id},
+      case when ${starts} then 'running' else 'pending' end, ${json(run.metadata)}::jsonb, ${json(run.kwargs)}::json,
+      ${run.multitask_strategy}, clock_timestamp() + make_interval(secs => ${run.after_seconds}::float8),
+      ${run.temporary}::boolean, ${run.worker_id}::uuid, case when ${starts} then 1 else 0 end,
+      case when ${starts} then clock_timestamp() end
+    from ${source} as source returning *`
+}
+
+const holder = (run: NewRun): Sql => sql`${run.worker_id === null ? null : run.run_id}::uuid`
+const bump = (run: NewRun): Sql => sql`${run.worker_id === null ? 0 : 1}::int`
+
+/** Inserts a run on a locked thread and stamps the thread with its graph and assistant. */
+export const insert = (db: Db, run: NewRun, stamp: Record<string, unknown>): Promise<Inserted | undefined> =>
+  one(
+    db.rows<Inserted>(sql`with t as (update threads set updated_at = clock_timestamp(),
+        metadata = metadata || ${json(stamp)}::jsonb, held_by = coalesce(${holder(run)}, held_by), epoch = epoch + ${bump(run)}
+        where thread_id = ${run.thread_id}
+        returning thread_id, epoch, state_updated_at,
+          greatest(last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = ${run.thread_id}), 0)) as last_seq),
+      r as (${insertRun(run, sql`t`)})
+      select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
+  )
+
+/** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already. */
+export const insertWithThread = (db: Db, run: NewRun, metadata: Record<string, unknown>): Promise<Inserted | undefined> =>
+  one(
+    db.rows<Inserted>(sql`with t as (insert into threads (thread_id, metadata, held_by, epoch)
+        values (${run.thread_id}, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)})
+        on conflict do nothing returning thread_id, epoch, last_seq, state_updated_at),
+      r as (${insertRun(run, sql`t`)})
+      select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
+  )
+
+/** Ends runs that wait; gives those that were indeed waiting. Under the thread's lock. */
+export const interruptPending = (db: Db, runIds: readonly string[], reason: string): Promise<{ run_id: string }[]> =>
+  db.rows(sql`update runs set status = 'interrupted', cancel_reason = ${reason}, ended_at = clock_timestamp(),
+      updated_at = clock_timestamp()
+    where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id`)
+
+/** Removes runs that wait, as rollback does. Under the thread's lock. */
+export const deletePending = (db: Db, runIds: readonly string[]): Promise<{ run_id: string }[]> =>
+  db.rows(sql`delete from runs where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id`)
+
+/** Records the wish to stop running runs; a rollback asked for once stays a rollback. */
+export const wishCancel = (db: Db, runIds: readonly string[], action: string, reason: string): Promise<{ run_id: string }[]> =>
+  db.rows(sql`update runs set cancel_action = case when cancel_action = 'rollback' then 'rollback' else ${action} end,
+      cancel_reason = coalesce(cancel_reason, ${reason}), updated_at = clock_timestamp()
+    where run_id = any(${runIds}::uuid[]) and status = 'running' returning run_id`)
+
+/** Removes a run that has ended, with its events (its checkpoints are the thread's history and stay). */
+export const remove = (db: Db, runId: string): Promise<{ run_id: string }[]> =>
+  db.rows(sql`with e as (delete from events where run_id = ${runId})
+    delete from runs where run_id = ${runId} and status not in ('pending', 'running') returning run_id`)
+
+/** The runs a bulk cancel means: by status, or by ids on a thread. */
+export const toCancel = (
+  db: Db,
+  which: { status: 'pending' | 'running' | 'all' } | { thread_id: string; run_ids: readonly string[] },
+  visible: Sql,
+): Promise<{ run_id: string; thread_id: string; status: RunStatus }[]> =>
+  db.rows(sql`select r.run_id, r.thread_id, r.status from runs r where ${and([
+    'status' in which
+      ? which.status === 'all'
+        ? sql`r.status in ('pending', 'running')`
+        : sql`r.status = ${which.status}`
+      : sql`r.thread_id = ${which.thread_id} and r.run_id = any(${which.run_ids}::uuid[])`,
+    seen(visible),
+  ])} order by r.ordinal`)
