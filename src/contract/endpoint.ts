@@ -6,8 +6,8 @@ import type { ErrorCode } from '../errors.ts'
 
 type Shape = z.ZodType
 type Maybe = Shape | undefined
-/** A JSON schema, a stream of events, JSON written late behind heartbeats, or no body. */
-export type Reply = Shape | 'sse' | 'none'
+/** A JSON schema (the JSON may be written late, behind heartbeats), a stream of events, a page, or no body. */
+export type Reply = Shape | 'sse' | 'html' | 'none'
 
 export interface Endpoint<
   P extends Maybe = Maybe,
@@ -28,7 +28,11 @@ export interface Endpoint<
   body?: B
   /** True where a missing body counts as `{}`. */
   bodyOptional?: boolean
+  /** Request headers with a meaning of their own here, each with one sentence. */
+  headers?: Readonly<Record<string, string>>
   reply: R
+  /** Reply headers with a meaning of their own here, each with one sentence. */
+  replyHeaders?: Readonly<Record<string, string>>
   /** Success status, 200 by default (204 where reply is 'none'). */
   status?: number
   errors?: readonly ErrorCode[]
