@@ -1,0 +1,136 @@
+// The log: a reader of observations that writes lines with pino, as JSON or for people. In charge of levels and words;
+// must never write a password, and never throw.
+
+import { pino } from 'pino'
+import type { Environment } from '../config.ts'
+import { messageOf } from '../errors.ts'
+import type { Observation, Observe } from '../observe.ts'
+
+type Level = 'debug' | 'info' | 'warn' | 'error'
+type Entry = [level: Level, message: string, fields?: Record<string, unknown>]
+
+/** Where lines go; `process.stderr` or something like it. */
+export interface LineSink {
+  write(line: string): unknown
+}
+
+/** Makes the reader of observations. Lines go to `sink`, one for each observation at or above the level. */
+export function createLog(options: Environment['log'], sink: LineSink): Observe {
+  const logger = pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (level) => ({ level }) },
+    },
+    {
+      write: (line: string) => void sink.write(options.json ? withoutPasswords(line) : forPeople(line, options.color)),
+    },
+  )
+  return (observation) => {
+    const [level, message, fields] = entry(observation)
+    if (logger.isLevelEnabled(level)) logger[level]({ ...fields, kind: observation.kind }, message)
+  }
+}
+
+/** The level, words and fields of an observation. */
+export function entry(seen: Observation): Entry {
+  switch (seen.kind) {
+    case 'server_listening':
+      return ['info', 'listening', { url: seen.url, database: seen.database, bus: seen.bus, graphs: seen.graphs }]
+    case 'server_closing':
+      return ['info', 'closing', { reason: seen.reason }]
+    case 'request_done':
+      return [
+        requestLevel(seen),
+        `${seen.method} ${seen.path} ${seen.status}`,
+        { ms: round(seen.ms), request_id: seen.request_id },
+      ]
+    case 'request_failed':
+      return ['error', `${seen.method} ${seen.path} failed`, { request_id: seen.request_id, ...failure(seen.error) }]
+    case 'graph_loaded':
+      return ['debug', `graph ${seen.graph_id} loaded`, { ms: round(seen.ms) }]
+    case 'graph_failed_to_load':
+      return ['error', `graph ${seen.graph_id} does not load: ${seen.message}`]
+    case 'executor_started':
+      return ['debug', 'executor started', { pid: seen.pid, ms: round(seen.ms) }]
+    case 'executor_exited':
+      return ['warn', `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
+    case 'executor_output':
+      return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd()]
+    case 'config_ignored':
+      return ['warn', `${seen.key} is ignored: ${seen.reason}`]
+    case 'event_loop_delayed':
+      return ['warn', `${seen.where} was held up`, { ms: round(seen.ms) }]
+    case 'database_failed':
+      return ['error', `database: ${seen.where}`, failure(seen.error)]
+    case 'bus_failed':
+      return ['warn', `bus: ${seen.where}`, failure(seen.error)]
+    case 'bus_restored':
+      return ['info', 'bus restored']
+    case 'background_failed':
+      return ['error', `${seen.service} failed`, failure(seen.error)]
+    default:
+      return runEntry(seen)
+  }
+}
+
+function runEntry(seen: Extract<Observation, { kind: `run_${string}` | 'runs_rescued' }>): Entry {
+  switch (seen.kind) {
+    case 'run_created':
+      return ['debug', 'run created', { run_id: seen.run_id, thread_id: seen.thread_id, strategy: seen.strategy }]
+    case 'run_claimed':
+      return ['debug', 'run claimed', { ...runOf(seen), waited_ms: round(seen.waited_ms) }]
+    case 'run_settled':
+      return [
+        seen.outcome === 'error' || seen.outcome === 'timeout' ? 'warn' : 'info',
+        `run ${seen.outcome}`,
+        { ...runOf(seen), ms: round(seen.ms), ...(seen.error !== undefined && { error: seen.error }) },
+      ]
+    case 'run_lease_lost':
+      return ['warn', 'lease lost', runOf(seen)]
+    case 'runs_rescued':
+      return ['warn', 'runs taken over from a lost worker', { run_ids: seen.run_ids, exhausted: seen.exhausted }]
+  }
+}
+
+const runOf = (seen: { run_id: string; thread_id: string; attempt: number }) => ({
+  run_id: seen.run_id,
+  thread_id: seen.thread_id,
+  attempt: seen.attempt,
+})
+
+const round = (ms: number): number => Math.round(ms * 10) / 10
+
+// Probes come every second or so and say nothing.
+const requestLevel = (seen: { path: string; status: number }): Level =>
+  seen.status >= 500 ? 'error' : seen.path === '/ok' || seen.path === '/info' ? 'debug' : 'info'
+
+const failure = (error: unknown): Record<string, unknown> => ({
+  error: messageOf(error),
+  ...(error instanceof Error && { stack: error.stack }),
+  ...(error instanceof Error && error.cause !== undefined && { cause: messageOf(error.cause) }),
+})
+
+/** Puts stars where an address in the text holds a password. */
+export const withoutPasswords = (text: string): string => text.replace(/(:\/\/[^\s:/@"]*):[^\s/@"]+@/g, '$1:***@')
+
+const colors: Record<string, string> = {
+  debug: '\x1b[2m',
+  info: '\x1b[36m',
+  warn: '\x1b[33m',
+  error: '\x1b[31m',
+  fatal: '\x1b[31m',
+}
+
+function forPeople(line: string, color: boolean): string {
+  const { level, time, msg, kind: _, stack, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const clock = new Date(String(time)).toTimeString().slice(0, 8)
+  const name = String(level).padEnd(5)
+  const shown = color ? `${colors[String(level)] ?? ''}${name}\x1b[0m` : name
+  const pairs = Object.entries(fields).map(
+    ([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  )
+  const trace = typeof stack === 'string' ? `\n${stack.split('\n').slice(1).join('\n')}` : ''
+  return withoutPasswords(`${clock} ${shown} ${msg}${pairs.join('')}${trace}\n`)
+}

@@ -1,0 +1,70 @@
+// The command line: which commands and flags there are. In charge of help, of refusing what is unknown, and of turning a
+// mistake in the configuration into one sentence and exit code 1; the commands themselves are files beside this one.
+
+import { Command, Option } from 'commander'
+import { version } from '../config.ts'
+import { ConfigError, messageOf } from '../errors.ts'
+import { withoutPasswords } from './log.ts'
+import { type DevOptions, oneExecutor, type StartOptions, whole } from './options.ts'
+
+/** Runs the command line. `argv` is as in `process.argv`. Sets the exit code; a serving command goes on after this returns. */
+export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    await program().parseAsync(argv)
+  } catch (error) {
+    const text =
+      error instanceof ConfigError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message)
+    process.stderr.write(withoutPasswords(`heddle: ${text}\n`))
+    process.exit(1)
+  }
+}
+
+function program(): Command {
+  const heddle = new Command('heddle')
+    .description('An open, self-hosted LangGraph Server.')
+    .version(version, '-v, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+  serving(heddle.command('dev'), 'serve the graphs of a project for developing: embedded database, reload on save')
+    .option('--data-dir <path>', 'folder of the embedded database (default: .heddle beside the config)')
+    .option('--no-reload', 'do not load the graphs anew when a file is saved')
+    .addOption(new Option('--no-browser', 'accepted for scripts; no browser is ever opened').hideHelp())
+    .action(async (options: DevOptions) => (await import('./dev.ts')).dev(options))
+  serving(
+    heddle.command('start'),
+    'serve the graphs of a project in production, on the Postgres that DATABASE_URI names',
+  )
+    .option('--data-dir <path>', 'use an embedded database in this folder instead of DATABASE_URI')
+    .addOption(new Option('--role <role>', 'what this process does').choices(['all', 'api', 'worker']).default('all'))
+    .option('--executors <n>', 'executor processes', oneExecutor)
+    .action(async (options: StartOptions) => (await import('./start.ts')).start(options))
+  heddle
+    .command('migrate')
+    .description('bring the database up to date and say what was done')
+    .version(version, '-v, --version', 'print the version')
+    .option(
+      '-c, --config <path>',
+      'the langgraph.json whose env may name the database (default: ./langgraph.json if it is there)',
+    )
+    .option('--data-dir <path>', 'migrate the embedded database in this folder')
+    .action(async (options: { config?: string; dataDir?: string }) =>
+      (await import('./migrate.ts')).migrateCommand(options),
+    )
+  return heddle
+}
+
+const serving = (command: Command, description: string): Command =>
+  command
+    .description(description)
+    .version(version, '-v, --version', 'print the version')
+    .option('-c, --config <path>', 'the project to serve', './langgraph.json')
+    .option('--host <host>', `address to listen on (default: ${command.name() === 'dev' ? '127.0.0.1' : '0.0.0.0'})`)
+    .option(
+      '-p, --port <port>',
+      `port (default: PORT, else ${command.name() === 'dev' ? '2024, or the next free one' : '8000'})`,
+      whole(0, 65_535),
+    )
+    .option(
+      '--n-jobs-per-worker <n>',
+      'runs at a time in this process (default: N_JOBS_PER_WORKER, else 10)',
+      whole(1, 10_000),
+    )
