@@ -171,7 +171,7 @@ export const checkpointReply = z.object({
 
 // ------------------------------------------------------------------------------------------------ commands
 
-const send = z.object({ node: z.string().min(1), input: z.unknown() })
+const send = z.object({ node: z.string().min(1), input: z.unknown().optional() })
 const goto = z.union([z.string(), send, z.array(z.union([z.string(), send]))])
 
 /** A command to a graph: change its state, answer its interrupts, say which node comes next. */
@@ -185,7 +185,7 @@ export interface Command {
 export const command = z
   .object({
     update: maybe(z.union([object, z.array(z.tuple([z.string(), z.unknown()]))])),
-    resume: z.unknown(),
+    resume: z.unknown().optional(),
     goto: maybe(goto),
   })
   .transform((given, context): Command => {

@@ -60,13 +60,21 @@ export function explain(issue: RawIssue): string {
 }
 
 function alternatives(issue: Extract<RawIssue, { code?: 'invalid_union' }>): string {
-  const each = issue.errors.map((option) => {
-    const first = option[0]
-    if (!first) return 'something else'
-    const reason = first.message.replace(/^must be /, '')
-    return first.path.length ? `one whose ${pathOf(first.path)} is ${reason}` : reason
-  })
+  const each = issue.errors.map((option) => option[0]?.message.replace(/^must be /, '') ?? 'something else')
   return [...new Set(each)].join(', or ')
+}
+
+type Issue = z.core.$ZodIssue
+
+/** Of a union's failures, the one that came further than every other, since that is the alternative that was meant. */
+function meant(issue: Issue): Issue {
+  if (issue.code !== 'invalid_union') return issue
+  const firsts = issue.errors.flatMap((option) => (option[0] ? [meant(option[0])] : []))
+  const depth = Math.max(0, ...firsts.map((first) => first.path.length))
+  const deepest = firsts.filter((first) => first.path.length === depth)
+  const only = deepest[0]
+  if (depth === 0 || !only || deepest.length > 1) return issue
+  return { ...only, path: [...issue.path, ...only.path] }
 }
 
 const pathOf = (path: readonly PropertyKey[]): string =>
@@ -85,7 +93,8 @@ export const placeOf = (part: string, path: readonly PropertyKey[]): string => {
 
 /** The first issue of a failed validation (parsed with `{ error: explain }`) as a sentence. */
 export function problemOf(part: 'body' | 'query' | 'path', error: z.core.$ZodError): Problem {
-  const issue = error.issues[0]
+  const first = error.issues[0]
+  const issue = first && meant(first)
   if (!issue) return { code: 'validation_failed', detail: `${part}: is not valid` }
   const code = issue.code === 'custom' && issue.params?.code === 'not_supported' ? 'not_supported' : 'validation_failed'
   return { code, detail: `${placeOf(part, issue.path)}: ${issue.message}` }

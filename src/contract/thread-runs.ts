@@ -159,10 +159,13 @@ export const cancelRun = endpoint({
   errors: ['run_not_found', 'run_not_cancellable'],
 })
 
-export const cancelBody = z.union([
-  z.object({ thread_id: c.id, run_ids: z.array(c.id).min(1).max(10_000) }),
-  z.object({ status: z.enum(['pending', 'running', 'all']) }),
-])
+export const cancelBody = z.union(
+  [
+    z.object({ thread_id: c.id, run_ids: z.array(c.id).min(1).max(10_000) }),
+    z.object({ status: z.enum(['pending', 'running', 'all']) }),
+  ],
+  { error: 'must have either thread_id and run_ids, or status' },
+)
 export type CancelBody = z.output<typeof cancelBody>
 
 export const cancelRuns = endpoint({
