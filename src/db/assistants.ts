@@ -222,25 +222,27 @@ export async function ensureSystem(
   const metadata = json({ created_by: 'system' })
   const wanted = sql`unnest(${rows.map((row) => row.assistant_id)}::uuid[], ${rows.map((row) => row.graph_id)}::text[],
     ${rows.map((row) => row.description)}::text[]) as wanted (assistant_id, graph_id, description)`
-  await db.rows(sql`
-    with made as (
-      insert into assistants (assistant_id, ${versioned}, version)
-      select assistant_id, graph_id, graph_id, description, ${json(config)}::json, null, ${metadata}::jsonb, 1 from ${wanted}
-      order by assistant_id
-      on conflict do nothing
-      returning ${columns}
-    )
-    insert into assistant_versions (assistant_id, ${versioned}, version, created_at)
-    select assistant_id, ${versioned}, version, created_at from made`)
-  await db.rows(sql`
-    with changed as (
-      update assistants a set description = wanted.description, updated_at = clock_timestamp() from ${wanted}
-      where a.assistant_id = wanted.assistant_id and a.version = 1 and a.metadata @> ${metadata}::jsonb
-        and a.description is distinct from wanted.description
-      returning a.assistant_id, a.description
-    )
-    update assistant_versions v set description = changed.description from changed
-    where v.assistant_id = changed.assistant_id and v.version = 1`)
+  await db.tx(async (tx) => {
+    await tx.rows(sql`
+      with made as (
+        insert into assistants (assistant_id, ${versioned}, version)
+        select assistant_id, graph_id, graph_id, description, ${json(config)}::json, null, ${metadata}::jsonb, 1
+        from ${wanted} order by assistant_id
+        on conflict do nothing
+        returning ${columns}
+      )
+      insert into assistant_versions (assistant_id, ${versioned}, version, created_at)
+      select assistant_id, ${versioned}, version, created_at from made`)
+    await tx.rows(sql`
+      with changed as (
+        update assistants a set description = wanted.description, updated_at = clock_timestamp() from ${wanted}
+        where a.assistant_id = wanted.assistant_id and a.version = 1 and a.metadata @> ${metadata}::jsonb
+          and a.description is distinct from wanted.description
+        returning a.assistant_id, a.description
+      )
+      update assistant_versions v set description = changed.description from changed
+      where v.assistant_id = changed.assistant_id and v.version = 1`)
+  })
 }
 
 async function lock(tx: Db, id: string, visible: Sql): Promise<void> {

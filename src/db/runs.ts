@@ -75,9 +75,10 @@ export const list = (
       and ${seen(visible)}
     order by r.ordinal desc limit ${filter.limit} offset ${filter.offset}`)
 
-/** Statuses of some runs that ended, among those asked for. */
-export const ended = (db: Db, runIds: readonly string[]): Promise<{ run_id: string; status: RunStatus }[]> =>
-  db.rows(sql`select run_id, status from runs where run_id = any(${runIds}::uuid[]) and status not in ('pending', 'running')`)
+/** Those among some runs that have ended; `removed` for one that was rolled back or deleted. */
+export const ended = (db: Db, runIds: readonly string[]): Promise<{ run_id: string; status: RunStatus | 'removed' }[]> =>
+  db.rows(sql`select n.run_id, coalesce(r.status, 'removed') as status from unnest(${runIds}::uuid[]) as n(run_id)
+    left join runs r on r.run_id = n.run_id where r.status is null or r.status not in ('pending', 'running')`)
 
 /** Locks the thread for a decision about its runs. The lock admits foreign keys and readers. */
 export const lockThread = (db: Db, threadId: string, visible: Sql): Promise<LockedThread | undefined> =>
@@ -193,3 +194,7 @@ export const toCancel = (
       : sql`r.thread_id = ${which.thread_id} and r.run_id = any(${which.run_ids}::uuid[])`,
     seen(visible),
   ])} order by r.ordinal`)
+
+/** Removes a run that has ended but not its events, so that the thread's log has no gap. */
+export const removeKeepingLog = (db: Db, runId: string): Promise<unknown> =>
+  db.rows(sql`delete from runs where run_id = ${runId} and status not in ('pending', 'running')`)

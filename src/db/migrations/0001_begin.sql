@@ -167,5 +167,6 @@ create table store_items (
   expires_at timestamptz,
   primary key (namespace, key)
 );
+create index store_items_namespace on store_items using gin (namespace);
 create index store_items_updated on store_items (updated_at desc);
 create index store_items_expiring on store_items (expires_at) where expires_at is not null;

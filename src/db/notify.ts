@@ -1,0 +1,144 @@
+// The one connection that listens for and sends notifications. In charge of noticing that it is deaf (a dead peer, or a pooler
+// between that forgets LISTEN) and of reconnecting; holds no transaction and keeps nothing for later.
+
+import pg from 'pg'
+import { messageOf } from '../errors.ts'
+
+export interface NotifyOptions {
+  /** postgres:// URI; not through a pooler in transaction mode, which cannot listen. */
+  uri: string
+  /** The Postgres channel, the same for every process of a deployment: an identifier of lower-case letters and _. */
+  channel?: string
+  onPayload: (payload: string) => void
+  onRestored: () => void
+  /** Called once when it goes down, not at each vain attempt. */
+  onDown: (error: unknown) => void
+}
+
+export interface Notifier {
+  readonly description: string
+  ready(): boolean
+  notify(payloads: string[]): Promise<void>
+  close(): Promise<void>
+}
+
+/** A notification to oneself goes out this often; when it does not come back in time, the connection is deaf. */
+const PROBE_EVERY_MS = 10_000
+const PROBE_PATIENCE_MS = 5_000
+const PROBE = 'probe'
+
+interface Connection {
+  client: pg.Client
+  close: () => void
+}
+
+/** Listens. Goes on trying in the background when the first attempt fails. */
+export async function openNotify(options: NotifyOptions): Promise<Notifier> {
+  const channel = options.channel ?? 'heddle'
+  if (!/^[a-z_]{1,60}$/.test(channel)) throw new Error(`not a notification channel: ${channel}`)
+  let current: Connection | undefined
+  let retry: NodeJS.Timeout | undefined
+  let state: 'starting' | 'up' | 'down' = 'starting'
+  let closed = false
+
+  const lost = (attempt: number) => (error: unknown) => {
+    current = undefined
+    if (closed) return
+    if (state !== 'down') options.onDown(error)
+    state = 'down'
+    retry = setTimeout(() => void attemptTo(attempt + 1), backoff(attempt))
+    retry.unref()
+  }
+  const attemptTo = async (attempt: number): Promise<void> => {
+    try {
+      const connection = await listen(options.uri, channel, options.onPayload, (error) => {
+        if (current === connection) lost(0)(error)
+      })
+      if (closed) return connection.close()
+      current = connection
+      const restored = state === 'down'
+      state = 'up'
+      if (restored) options.onRestored()
+    } catch (error) {
+      lost(attempt)(error)
+    }
+  }
+  await attemptTo(0)
+  return {
+    description: 'postgres (listen/notify)',
+    ready: () => current !== undefined,
+    async notify(payloads) {
+      if (!current) throw new Error('not connected')
+      await current.client.query('select pg_notify($1, x) from unnest($2::text[]) x', [channel, payloads])
+    },
+    async close() {
+      closed = true
+      clearTimeout(retry)
+      current?.close()
+      current = undefined
+    },
+  }
+}
+
+const backoff = (attempt: number): number =>
+  Math.min(2_000, 50 * 2 ** Math.min(attempt, 6)) * (0.75 + Math.random() / 2)
+
+/** Resolves once a notification to itself has come back. `onLost` is called at most once, and only after that. */
+async function listen(
+  uri: string,
+  channel: string,
+  onPayload: (payload: string) => void,
+  onLost: (error: unknown) => void,
+): Promise<Connection> {
+  const client = new pg.Client({
+    connectionString: uri,
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    application_name: 'heddle notify',
+    query_timeout: 2 * PROBE_PATIENCE_MS,
+  })
+  const own = `${PROBE}:${process.pid}:${Math.random().toString(36).slice(2)}`
+  let heard = () => {}
+  let fail: (error: unknown) => void = () => {}
+  let over = false
+  const close = () => {
+    over = true
+    clearInterval(beat)
+    void client.end().catch(() => {})
+  }
+  const probe = () =>
+    new Promise<void>((resolve, reject) => {
+      const impatient = setTimeout(() => reject(new Error(DEAF)), PROBE_PATIENCE_MS)
+      fail = reject
+      heard = () => resolve(clearTimeout(impatient))
+      client.query('select pg_notify($1, $2)', [channel, own]).catch(reject)
+    })
+  const lose = (error: unknown) => {
+    fail(error)
+    if (over || !established) return
+    close()
+    onLost(error)
+  }
+  let established = false
+  client.on('error', lose)
+  client.on('end', () => lose(new Error('the connection that listens for notifications was closed')))
+  client.on('notification', ({ payload = '' }) => {
+    if (payload === own) heard()
+    else if (!payload.startsWith(PROBE)) onPayload(payload)
+  })
+  const beat = setInterval(() => established && probe().catch(lose), PROBE_EVERY_MS)
+  beat.unref()
+  try {
+    await client.connect()
+    await client.query(`listen ${channel}`)
+    await probe()
+    established = true
+    return { client, close }
+  } catch (error) {
+    close()
+    throw new Error(`cannot listen for notifications: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+const DEAF =
+  'a notification to itself did not come back in time: the server is out of reach, or a pooler in transaction mode is between'

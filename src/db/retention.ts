@@ -1,0 +1,116 @@
+// How much a thread takes, and making it take less: pruning and the end of its time to live. In charge of removing only
+// what no kept checkpoint needs; must never touch a thread with a run that has not ended, except to delete it on demand.
+
+import { ApiError } from '../errors.ts'
+import type { Db } from './db.ts'
+import { one } from './db.ts'
+import { type Sql, sql } from './sql.ts'
+import { renewedExpiry } from './threads.ts'
+
+interface Sized {
+  count: number
+  bytes: number
+}
+/** What a thread takes in the database, in bytes of its values as stored. */
+export interface Storage {
+  thread_id: string
+  total_bytes: number
+  checkpoints: Sized
+  channel_values: Sized & { by_channel: Record<string, { versions: number; bytes: number }> }
+  pending_writes: Sized
+}
+
+const active = sql`exists (select 1 from runs r where r.thread_id = threads.thread_id and r.status in ('pending', 'running'))`
+
+/** Measures a thread; throws `thread_not_found`. */
+export async function measure(db: Db, id: string, visible: Sql): Promise<Storage> {
+  const row = await one(
+    db.rows<Omit<Storage, 'total_bytes'>>(sql`
+      with channels as (
+        select channel, count(*) as versions, sum(octet_length(bytes)) as bytes
+        from checkpoint_values where thread_id = ${id}::uuid group by channel
+      )
+      select thread_id,
+        (select json_build_object('count', count(*), 'bytes',
+            coalesce(sum(octet_length(c.checkpoint::text) + octet_length(c.metadata::text)), 0))
+          from checkpoints c where c.thread_id = threads.thread_id) as checkpoints,
+        (select json_build_object('count', coalesce(sum(versions), 0), 'bytes', coalesce(sum(bytes), 0), 'by_channel',
+            coalesce(json_object_agg(channel, json_build_object('versions', versions, 'bytes', bytes) order by channel), '{}'))
+          from channels) as channel_values,
+        (select json_build_object('count', count(*), 'bytes', coalesce(sum(octet_length(w.bytes)), 0))
+          from checkpoint_writes w where w.thread_id = threads.thread_id) as pending_writes
+      from threads where thread_id = ${id}::uuid and doomed_at is null and ${visible}`),
+  )
+  if (!row) throw new ApiError('thread_not_found', `The thread ${id} does not exist.`)
+  const total = row.checkpoints.bytes + row.channel_values.bytes + row.pending_writes.bytes
+  return { ...row, total_bytes: total }
+}
+
+/** Deletes threads, or all but their latest checkpoints (of those where nothing runs); gives how many threads it was.
+ *  Ids that mean nothing to the caller are passed over. */
+export async function prune(
+  db: Db,
+  ids: readonly string[],
+  strategy: 'delete' | 'keep_latest',
+  visible: Sql,
+): Promise<number> {
+  const which = sql`thread_id = any(${ids}::uuid[]) and doomed_at is null and ${visible}`
+  if (strategy === 'delete') return (await db.rows(sql`delete from threads where ${which} returning thread_id`)).length
+  return db.tx(async (tx) => {
+    const locked = await tx.rows<{ thread_id: string }>(sql`
+      select thread_id from threads where ${which} order by thread_id for update`)
+    const idle = await withoutRuns(tx, locked)
+    await keepLatest(tx, idle)
+    return idle.length
+  })
+}
+
+/** Ends the time of at most `limit` threads: deletes them, or leaves only their latest checkpoints and gives them their
+ *  time anew. Passes over threads that are busy or locked. Gives how many it was; `limit` of them means: call again. */
+export const sweepExpired = (db: Db, limit: number): Promise<number> =>
+  db.tx(async (tx) => {
+    const expired = await tx.rows<{ thread_id: string; strategy: string }>(sql`
+      select thread_id, ttl_strategy as strategy from threads
+      where expires_at <= clock_timestamp() and doomed_at is null and not ${active}
+      order by expires_at limit ${limit}::bigint for update skip locked`)
+    const idle = new Set(await withoutRuns(tx, expired))
+    const ids = (strategy: string) =>
+      expired.flatMap((row) => (row.strategy === strategy && idle.has(row.thread_id) ? [row.thread_id] : []))
+    const gone = ids('delete')
+    if (gone.length) await tx.rows(sql`delete from threads where thread_id = any(${gone}::uuid[])`)
+    await keepLatest(tx, ids('keep_latest'))
+    return idle.size
+  })
+
+/** The locked threads where no run is pending or running; asked after the lock, since one may have come just before. */
+async function withoutRuns(tx: Db, locked: readonly { thread_id: string }[]): Promise<string[]> {
+  if (!locked.length) return []
+  const ids = locked.map((row) => row.thread_id)
+  const rows = await tx.rows<{ thread_id: string }>(sql`
+    select thread_id from threads where thread_id = any(${ids}::uuid[]) and not ${active}`)
+  return rows.map((row) => row.thread_id)
+}
+
+/** Removes all but the latest checkpoint of every namespace from locked threads, and what only the removed ones had. */
+async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
+  if (!ids.length) return
+  const mine = sql`= any(${ids}::uuid[])`
+  // Where the latest checkpoint holds a channel as the changes since an older one, the older ones are needed.
+  await tx.rows(sql`
+    with latest as (
+      select distinct on (thread_id, checkpoint_ns) thread_id, checkpoint_ns, checkpoint_id, metadata from checkpoints
+      where thread_id ${mine} order by thread_id, checkpoint_ns, checkpoint_id desc
+    )
+    delete from checkpoints c using latest l
+    where c.thread_id = l.thread_id and c.checkpoint_ns = l.checkpoint_ns and c.checkpoint_id <> l.checkpoint_id
+      and coalesce(l.metadata -> 'counters_since_delta_snapshot', '{}') = '{}'`)
+  await tx.rows(sql`
+    delete from checkpoint_writes w where w.thread_id ${mine} and not exists (
+      select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
+        and c.checkpoint_id = w.checkpoint_id)`)
+  await tx.rows(sql`
+    delete from checkpoint_values v where v.thread_id ${mine} and not exists (
+      select 1 from checkpoints c where c.thread_id = v.thread_id and c.checkpoint_ns = v.checkpoint_ns
+        and c.checkpoint -> 'channel_versions' ->> v.channel = v.version)`)
+  await tx.rows(sql`update threads set expires_at = ${renewedExpiry} where thread_id ${mine}`)
+}

@@ -1,0 +1,85 @@
+// What reading and changing a thread's state needs of SQL. In charge of the order in which a change is safe: lock the
+// thread, see that nothing runs, see that nobody was faster, store. Checkpoints themselves are stored by journal.ts.
+
+import { ApiError } from '../errors.ts'
+import type { FinalState } from '../executor/protocol.ts'
+import type { Db } from './db.ts'
+import { one } from './db.ts'
+import { json, storable } from './json.ts'
+import { type Sql, sql } from './sql.ts'
+import { renewedExpiry } from './threads.ts'
+
+/** A thread as the one who reads its state must know it. */
+export interface StateSubject {
+  thread_id: string
+  metadata: Record<string, unknown>
+  config: Record<string, unknown>
+  /** The config of the assistant that the thread was last run with; null where there is none. */
+  assistant_config: Record<string, unknown> | null
+  assistant_context: unknown
+}
+
+const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and doomed_at is null and ${visible}`
+const newest = (id: string): Sql =>
+  sql`(select max(c.checkpoint_id) from checkpoints c where c.thread_id = ${id}::uuid)`
+
+/** The thread with the configs its graph is read with; throws `thread_not_found`. */
+export async function subject(db: Db, id: string, visible: Sql): Promise<StateSubject> {
+  const row = await one(
+    db.rows<StateSubject>(sql`
+      select t.*, a.config as assistant_config, a.context as assistant_context
+      from (select thread_id, metadata, config from threads where ${byId(id, visible)}) t
+      left join assistants a on a.assistant_id =
+        case when t.metadata ->> 'assistant_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+          then (t.metadata ->> 'assistant_id')::uuid end`),
+  )
+  return row ?? missing(id)
+}
+
+/** The id of the newest checkpoint in any namespace: it changes with every change of the state. */
+export const latest = async (db: Db, id: string): Promise<string | null> =>
+  (await one(db.rows<{ latest: string | null }>(sql`select ${newest(id)} as latest`)))?.latest ?? null
+
+/** Locks the thread for a change of its state and gives `latest`, read under the lock. Throws `thread_not_found`, and
+ *  `thread_busy` while a run is pending or running. Call it in a transaction. */
+export async function lock(tx: Db, id: string, visible: Sql): Promise<string | null> {
+  const locked = await tx.rows(sql`select thread_id from threads where ${byId(id, visible)} for update`)
+  if (!locked.length) missing(id)
+  const now = await one(
+    tx.rows<{ busy: boolean; latest: string | null }>(sql`
+      select ${newest(id)} as latest, exists (
+        select 1 from runs r where r.thread_id = ${id}::uuid and r.status in ('pending', 'running')) as busy`),
+  )
+  if (now?.busy) {
+    throw new ApiError(
+      'thread_busy',
+      'A run is pending or running on the thread: wait for it or cancel it, then try again.',
+    )
+  }
+  return now?.latest ?? null
+}
+
+/** Writes on the locked thread what the change left it with. */
+export const settle = (tx: Db, id: string, state: FinalState): Promise<unknown> => {
+  const waits = state.next.length > 0 || Object.keys(state.interrupts).length > 0
+  return tx.rows(sql`
+    update threads set "values" = ${storable(state.values)}::json, interrupts = ${json(state.interrupts)}::json,
+      settled_status = ${waits ? 'interrupted' : 'idle'}, error = null, state_updated_at = clock_timestamp(),
+      updated_at = clock_timestamp(), expires_at = ${renewedExpiry}
+    where thread_id = ${id}::uuid`)
+}
+
+/** Merges metadata into the latest checkpoint of the locked thread; throws `checkpoint_not_found`. */
+export async function patchMetadata(tx: Db, id: string, metadata: Record<string, unknown>): Promise<void> {
+  const changed = await tx.rows(sql`
+    update checkpoints set metadata = metadata || ${json(metadata)}::jsonb
+    where thread_id = ${id}::uuid and checkpoint_ns = '' and checkpoint_id = (
+      select max(c.checkpoint_id) from checkpoints c where c.thread_id = ${id}::uuid and c.checkpoint_ns = '')
+    returning checkpoint_id`)
+  if (!changed.length)
+    throw new ApiError('checkpoint_not_found', `The thread ${id} has no checkpoint yet: run it first.`)
+}
+
+function missing(id: string): never {
+  throw new ApiError('thread_not_found', `The thread ${id} does not exist.`)
+}

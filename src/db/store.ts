@@ -1,0 +1,289 @@
+// The store's items in SQL. In charge of the meaning of namespaces (compared label by label, literally), of filters and
+// of the time to live (an expired item is not there). Keys and values are always bound.
+
+import { ApiError } from '../errors.ts'
+import type { StoreOp } from '../executor/protocol.ts'
+import type { Db } from './db.ts'
+import { json } from './json.ts'
+import { and, join, type Sql, sql } from './sql.ts'
+
+/** An item as it is stored and as it is sent. */
+export interface ItemRow {
+  namespace: string[]
+  key: string
+  value: Record<string, unknown>
+  created_at: string
+  updated_at: string
+}
+type Op<K extends StoreOp['op']> = Extract<StoreOp, { op: K }>
+
+const columns = sql`namespace, key, value, created_at, updated_at`
+const live = sql`(expires_at is null or expires_at > statement_timestamp())`
+const renewed = sql`clock_timestamp() + make_interval(secs => ttl_minutes * 60)`
+
+/** Does the operations as if one after the other, and all or none; one result each: the item or null, null for a put,
+ *  the items of a search, the namespaces of a listing. Throws `validation_failed` for a namespace, key or filter that
+ *  cannot be. Reads renew the time to live unless they say otherwise. */
+export async function batch(db: Db, ops: readonly StoreOp[], visible: Sql): Promise<unknown[]> {
+  for (const op of ops) check(op)
+  const groups = grouped(ops)
+  if (groups.length === 1 && groups[0]) return perform(db, groups[0], visible)
+  return db.tx(async (tx) => {
+    const results: unknown[] = []
+    for (const group of groups) results.push(...(await perform(tx, group, visible)))
+    return results
+  })
+}
+
+/** Stores an item. */
+export const put = async (db: Db, item: Omit<Op<'put'>, 'op'>, visible: Sql): Promise<void> =>
+  void (await batch(db, [{ op: 'put', ...item }], visible))
+
+/** Deletes an item, if it is there. */
+export const remove = async (db: Db, address: { namespace: string[]; key: string }, visible: Sql): Promise<void> =>
+  void (await batch(db, [{ op: 'put', ...address, value: null }], visible))
+
+/** The item, or null. */
+export const get = async (db: Db, wanted: Omit<Op<'get'>, 'op'>, visible: Sql): Promise<ItemRow | null> =>
+  (await batch(db, [{ op: 'get', ...wanted }], visible))[0] as ItemRow | null
+
+/** The items under a namespace, the latest changed first. */
+export const search = async (db: Db, wanted: Omit<Op<'search'>, 'op'>, visible: Sql): Promise<ItemRow[]> =>
+  (await batch(db, [{ op: 'search', ...wanted }], visible))[0] as ItemRow[]
+
+/** The namespaces that have items, in order. */
+export const namespaces = async (db: Db, wanted: Omit<Op<'namespaces'>, 'op'>, visible: Sql): Promise<string[][]> =>
+  (await batch(db, [{ op: 'namespaces', ...wanted }], visible))[0] as string[][]
+
+/** Deletes at most `limit` expired items; gives how many it was. */
+export const sweepExpired = async (db: Db, limit: number): Promise<number> =>
+  (
+    await db.rows(sql`
+      delete from store_items s using (
+        select namespace, key from store_items where expires_at <= clock_timestamp()
+        order by expires_at limit ${limit}::bigint for update skip locked
+      ) expired
+      where s.namespace = expired.namespace and s.key = expired.key returning 1`)
+  ).length
+
+// ------------------------------------------------------------------------------------------------ operations
+
+const AT_ONCE = 500
+
+/** Neighbours of one kind, which one statement can do; each search and each listing is its own. */
+function grouped(ops: readonly StoreOp[]): StoreOp[][] {
+  const groups: StoreOp[][] = []
+  for (const op of ops) {
+    const last = groups.at(-1)
+    const joins = (op.op === 'get' || op.op === 'put') && last?.[0]?.op === op.op && last.length < AT_ONCE
+    if (joins) last.push(op)
+    else groups.push([op])
+  }
+  return groups
+}
+
+async function perform(db: Db, group: readonly StoreOp[], visible: Sql): Promise<unknown[]> {
+  const [first] = group
+  switch (first?.op) {
+    case undefined:
+      return []
+    case 'get':
+      return getMany(db, group as Op<'get'>[], visible)
+    case 'put':
+      return putMany(db, group as Op<'put'>[], visible)
+    case 'search':
+      return [await searchOne(db, first, visible)]
+    case 'namespaces':
+      return [await listOne(db, first, visible)]
+  }
+}
+
+async function getMany(db: Db, ops: readonly Op<'get'>[], visible: Sql): Promise<(ItemRow | null)[]> {
+  const wanted = sql`(values ${join(
+    ops.map(
+      (op, i) => sql`(${i}::int, ${op.namespace}::text[], ${op.key}::text, ${op.refresh_ttl !== false}::boolean)`,
+    ),
+  )}) as wanted (i, in_namespace, with_key, renew)`
+  const rows = await db.rows<ItemRow & { i: number }>(sql`
+    with found as (
+      select * from ${wanted}
+      join (select ${columns}, ttl_minutes from store_items where ${live} and ${visible}) items
+        on items.namespace = in_namespace and items.key = with_key
+    ), ${renewing(sql`select namespace, key from found where renew and ttl_minutes is not null`)}
+    select i, ${columns} from found`)
+  const results = new Array<ItemRow | null>(ops.length).fill(null)
+  for (const { i, ...item } of rows) results[i] = item
+  return results
+}
+
+async function putMany(db: Db, ops: readonly Op<'put'>[], visible: Sql): Promise<null[]> {
+  // One statement may not touch a row twice, so the last word on an item counts. In order, so that none waits for another.
+  const byAddress = new Map(ops.map((op) => [JSON.stringify([op.namespace, op.key]), op]))
+  const latest = [...byAddress].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, op]) => op)
+  const stored = latest.filter((op) => op.value !== null)
+  const gone = latest.filter((op) => op.value === null)
+  const insert = async (tx: Db) => {
+    if (!stored.length) return
+    const rows = stored.map(
+      (op) => sql`(${op.namespace}::text[], ${op.key}::text, ${json(op.value)}::jsonb, ${op.ttl ?? null}::float8)`,
+    )
+    // The row that is in the way may be newer than what this statement sees, so it is asked for what hides it.
+    const written = await tx.rows(sql`
+      insert into store_items as s (namespace, key, value, ttl_minutes, expires_at)
+      select namespace, key, value, ttl_minutes, ${renewed}
+      from (values ${join(rows)}) as given (namespace, key, value, ttl_minutes)
+      on conflict (namespace, key) do update set value = excluded.value, updated_at = clock_timestamp(),
+        ttl_minutes = excluded.ttl_minutes, expires_at = excluded.expires_at,
+        created_at = case when s.expires_at <= statement_timestamp() then excluded.created_at else s.created_at end
+      where not exists (
+        select 1 from store_items where namespace = excluded.namespace and key = excluded.key and not (${visible}))
+      returning 1`)
+    if (written.length < stored.length) throw new ApiError('conflict', 'An item is there that you may not change.')
+  }
+  const remove = async (tx: Db) => {
+    if (!gone.length) return
+    const rows = gone.map((op) => sql`(${op.namespace}::text[], ${op.key}::text)`)
+    await tx.rows(sql`delete from store_items where (namespace, key) in (values ${join(rows)}) and ${visible}`)
+  }
+  if (stored.length && gone.length) {
+    await db.tx(async (tx) => {
+      await insert(tx)
+      await remove(tx)
+    })
+  } else {
+    await insert(db)
+    await remove(db)
+  }
+  return ops.map(() => null)
+}
+
+async function searchOne(db: Db, op: Op<'search'>, visible: Sql): Promise<ItemRow[]> {
+  const page = sql`
+    select ${columns}, ttl_minutes from store_items
+    where ${and([live, under(op.namespace_prefix), ...conditions(op.filter), visible])}
+    order by updated_at desc, namespace, key limit ${op.limit}::bigint offset ${op.offset}::bigint`
+  if (op.refresh_ttl === false) return db.rows<ItemRow>(sql`select ${columns} from (${page}) page`)
+  return db.rows<ItemRow>(sql`
+    with page as (${page}), ${renewing(sql`select namespace, key from page where ttl_minutes is not null`)}
+    select ${columns} from page order by updated_at desc, namespace, key`)
+}
+
+/** Locked items are passed over: someone else renews or changes them, and readers must not wait for each other. */
+const renewing = (which: Sql): Sql => sql`
+  free as (
+    select namespace, key from store_items where (namespace, key) in (${which}) for no key update skip locked
+  ), renewed as (
+    update store_items s set expires_at = ${renewed} from free where s.namespace = free.namespace and s.key = free.key
+  )`
+
+async function listOne(db: Db, op: Op<'namespaces'>, visible: Sql): Promise<string[][]> {
+  const labels = op.max_depth === undefined ? sql`namespace` : sql`namespace[1:${op.max_depth}::int]`
+  const rows = await db.rows<{ labels: string[] }>(sql`
+    select distinct ${labels} as labels from store_items
+    where ${and([live, begins(op.prefix), ends(op.suffix), visible])}
+    order by labels limit ${op.limit}::bigint offset ${op.offset}::bigint`)
+  return rows.map((row) => row.labels)
+}
+
+/** The second condition is the exact one; the first one is what the index can answer. */
+const under = (prefix: readonly string[]): Sql | undefined =>
+  prefix.length
+    ? sql`namespace @> ${prefix}::text[] and namespace[1:${prefix.length}::int] = ${prefix}::text[]`
+    : undefined
+
+const begins = (labels: readonly string[] = []): Sql | undefined =>
+  labels.length ? matches(labels, (i) => sql`namespace[${i + 1}::int]`) : undefined
+const ends = (labels: readonly string[] = []): Sql | undefined =>
+  labels.length
+    ? matches(labels, (i) => sql`namespace[cardinality(namespace) - ${labels.length - 1 - i}::int]`)
+    : undefined
+const matches = (labels: readonly string[], at: (i: number) => Sql): Sql =>
+  and([
+    sql`cardinality(namespace) >= ${labels.length}::int`,
+    ...labels.map((label, i) => (label === '*' ? undefined : sql`${at(i)} = ${label}::text`)),
+  ])
+
+// ------------------------------------------------------------------------------------------------ filters
+
+const operators: Readonly<Record<string, (found: Sql, wanted: Sql) => Sql>> = {
+  $eq: (found, wanted) => sql`coalesce(${found}, 'null') = ${wanted}`,
+  $ne: (found, wanted) => sql`coalesce(${found}, 'null') <> ${wanted}`,
+  $gt: (found, wanted) => sql`${found} > ${wanted}`,
+  $gte: (found, wanted) => sql`${found} >= ${wanted}`,
+  $lt: (found, wanted) => sql`${found} < ${wanted}`,
+  $lte: (found, wanted) => sql`${found} <= ${wanted}`,
+}
+
+const conditions = (filter: Record<string, unknown> = {}): Sql[] =>
+  Object.entries(filter).map(([key, wanted]) => condition(sql`(value -> ${key}::text)`, wanted, key))
+
+/** An object of operators compares; any other object is matched key by key; the rest must be equal. */
+function condition(found: Sql, wanted: unknown, path: string): Sql {
+  if (typeof wanted !== 'object' || wanted === null || Array.isArray(wanted)) return compare(found, '$eq', wanted, path)
+  const entries = Object.entries(wanted)
+  if (entries.some(([key]) => key.startsWith('$'))) {
+    return and(entries.map(([operator, value]) => compare(found, operator, value, path)))
+  }
+  const inner = entries.map(([key, value]) => condition(sql`(${found} -> ${key}::text)`, value, `${path}.${key}`))
+  return and([sql`jsonb_typeof(${found}) = 'object'`, ...inner])
+}
+
+function compare(found: Sql, operator: string, wanted: unknown, path: string): Sql {
+  const make = Object.hasOwn(operators, operator) ? operators[operator] : undefined
+  if (!make) {
+    const known = Object.keys(operators).join(', ')
+    throw new ApiError('validation_failed', `filter.${path}: "${operator}" is no operator: use one of ${known}.`)
+  }
+  const bound = sql`${json(wanted)}::jsonb`
+  if (operator === '$eq' || operator === '$ne') return make(found, bound)
+  if (typeof wanted !== 'number' && typeof wanted !== 'string') {
+    throw new ApiError('validation_failed', `filter.${path}: ${operator} compares with a number or a string.`)
+  }
+  // Values of another kind are neither more nor less.
+  return sql`jsonb_typeof(${found}) = ${typeof wanted}::text and ${make(found, bound)}`
+}
+
+// ------------------------------------------------------------------------------------------------ checks
+
+const MAX_LABEL = 512
+const MAX_LABELS = 16
+const MAX_ADDRESS = 2048
+const sizeOf = (text: string): number => Buffer.byteLength(text)
+
+function check(op: StoreOp): void {
+  if (op.op === 'namespaces') {
+    checkLabels(op.prefix ?? [])
+    checkLabels(op.suffix ?? [])
+    return
+  }
+  if (op.op === 'search') {
+    checkLabels(op.namespace_prefix)
+    return
+  }
+  checkLabels(op.namespace)
+  checkText(op.key, 'A key')
+  if (op.op === 'get') return
+  if (!op.namespace.length) refuse('An item needs a namespace of at least one label.')
+  if (op.namespace[0] === 'langgraph') refuse('The namespace "langgraph" is reserved: use another first label.')
+  const size = op.namespace.reduce((sum, label) => sum + sizeOf(label), sizeOf(op.key))
+  if (size > MAX_ADDRESS)
+    refuse(`Namespace and key are ${size} bytes long together: at most ${MAX_ADDRESS} are possible.`)
+}
+
+function checkLabels(labels: readonly string[]): void {
+  if (labels.length > MAX_LABELS) refuse(`A namespace has at most ${MAX_LABELS} labels.`)
+  for (const label of labels) {
+    checkText(label, 'A namespace label')
+    if (label.includes('.')) refuse(`The namespace label "${label}" must not contain a dot.`)
+  }
+}
+
+function checkText(text: unknown, what: string): void {
+  if (typeof text !== 'string' || text === '') refuse(`${what} must be a text that is not empty.`)
+  if (sizeOf(text) > MAX_LABEL) refuse(`${what} is at most ${MAX_LABEL} bytes long.`)
+  if (text.includes('\0') || /\p{Surrogate}/u.test(text)) refuse(`${what} must not hold NUL or half a character.`)
+}
+
+function refuse(detail: string): never {
+  throw new ApiError('validation_failed', detail)
+}

@@ -1,0 +1,119 @@
+// Cancelling runs. In charge of recording the wish before anything is sent, of ending at once what no worker runs, and of
+// saying who did it. Delivering the wish to the graph is the worker's.
+
+import type { Bus } from '../bus/bus.ts'
+import * as checkpoints from '../db/checkpoints.ts'
+import type { Db } from '../db/db.ts'
+import * as queue from '../db/queue.ts'
+import * as runs from '../db/runs.ts'
+import type { Sql } from '../db/sql.ts'
+import { ApiError } from '../errors.ts'
+import { hasEnded, transitions } from './lifecycle.ts'
+import { threadChannel } from './tails.ts'
+
+/** The bus channel on which workers hear of wishes to cancel. */
+export const CANCEL_CHANNEL = 'cancel'
+
+export type CancelAction = 'interrupt' | 'rollback'
+
+/** What a cancel did inside its transaction. */
+export interface CancelPlan {
+  /** Waited, and are over. */
+  ended: { run_id: string; thread_id: string; status: string }[]
+  /** Run on a live worker that has to be told. */
+  wished: { run_id: string; action: CancelAction }[]
+  /** Were held by a dead worker, and are over. */
+  settled: { run_id: string; thread_id: string; status: string }[]
+}
+
+/** Cancels runs of one thread. The caller holds the thread's lock and read `active` under it. */
+export async function planCancel(
+  db: Db,
+  threadId: string,
+  active: readonly runs.ActiveRun[],
+  action: CancelAction,
+  reason: string,
+): Promise<CancelPlan> {
+  const event = action === 'rollback' ? 'rollback' : 'cancel'
+  const status = transitions.running[event]
+  const idsOf = (choose: (run: runs.ActiveRun) => boolean) => active.filter(choose).map(({ run_id }) => run_id)
+  const waiting = idsOf((run) => run.status === 'pending')
+  const running = idsOf((run) => run.status === 'running' && run.alive)
+  const dead = idsOf((run) => run.status === 'running' && !run.alive)
+  const plan: CancelPlan = { ended: [], wished: [], settled: [] }
+  if (waiting.length > 0) {
+    const gone = action === 'rollback' ? await runs.deletePending(db, waiting) : await runs.interruptPending(db, waiting, reason)
+    plan.ended = gone.map(({ run_id }) => ({ run_id, thread_id: threadId, status }))
+  }
+  if (running.length > 0) {
+    const wished = await runs.wishCancel(db, running, action, reason)
+    plan.wished = wished.map(({ run_id }) => ({ run_id, action }))
+  }
+  for (const runId of dead) {
+    await queue.end(db, runId, { status: 'interrupted', error: null, reason, doom: false })
+    if (action === 'rollback') await removeTraces(db, threadId, runId)
+    plan.settled.push({ run_id: runId, thread_id: threadId, status })
+  }
+  return plan
+}
+
+/** Removes an ended run with its checkpoints: the thread's state is what it was before. Under the thread's lock. */
+export async function removeTraces(db: Db, threadId: string, runId: string): Promise<void> {
+  await checkpoints.removeOfRun(db, threadId, runId)
+  await runs.removeKeepingLog(db, runId)
+}
+
+/** Tells the other processes, after the commit. Losing it costs time only: the wish is in the database. */
+export function announce(bus: Bus, plan: CancelPlan): void {
+  for (const { run_id, action } of plan.wished) bus.publish(CANCEL_CHANNEL, { hint: { run_id, action } })
+  for (const { run_id, thread_id, status } of [...plan.ended, ...plan.settled]) {
+    bus.publish(threadChannel(thread_id), { hint: { ended: run_id, status } })
+  }
+  if (plan.settled.length > 0 || plan.ended.length > 0) bus.publish('runs', { hint: { waiting: true } })
+}
+
+export interface CancelRequest {
+  thread_id: string
+  run_id: string
+  action: CancelAction
+  reason: string
+  visible: Sql
+}
+
+/** Cancels one run. Throws `run_not_found`, or `run_not_cancellable` when it has ended. */
+export async function cancelRun(deps: { db: Db; bus: Bus }, request: CancelRequest): Promise<CancelPlan> {
+  const plan = await deps.db.tx(async (tx) => {
+    const locked = await runs.lockThread(tx, request.thread_id, request.visible)
+    const run = locked && (await runs.get(tx, request.thread_id, request.run_id, request.visible))
+    if (run === undefined) throw new ApiError('run_not_found', `There is no run ${request.run_id} on this thread.`)
+    if (hasEnded(run.status)) {
+      throw new ApiError('run_not_cancellable', `The run has ended with status "${run.status}" and cannot be cancelled.`)
+    }
+    const active = (await runs.active(tx, request.thread_id)).filter(({ run_id }) => run_id === request.run_id)
+    return planCancel(tx, request.thread_id, active, request.action, request.reason)
+  })
+  announce(deps.bus, plan)
+  return plan
+}
+
+/** Cancels many runs. Asked for by ids, all must exist; those that have ended are left as they are. */
+export async function cancelRuns(
+  deps: { db: Db; bus: Bus },
+  which: Parameters<typeof runs.toCancel>[1],
+  request: Omit<CancelRequest, 'thread_id' | 'run_id'>,
+): Promise<void> {
+  const found = await runs.toCancel(deps.db, which, request.visible)
+  if ('run_ids' in which) {
+    const missing = which.run_ids.find((id) => !found.some(({ run_id }) => run_id === id))
+    if (missing !== undefined) throw new ApiError('run_not_found', `There is no run ${missing} on this thread.`)
+  } else if (found.length === 0) {
+    throw new ApiError('run_not_found', `There is no run to cancel with status "${which.status}".`)
+  }
+  for (const run of found) {
+    if (hasEnded(run.status)) continue
+    await cancelRun(deps, { ...request, thread_id: run.thread_id, run_id: run.run_id }).catch((error: unknown) => {
+      // It ended between the look and the cancel: that is what was asked for.
+      if (!(error instanceof ApiError && ['run_not_found', 'run_not_cancellable'].includes(error.code))) throw error
+    })
+  }
+}

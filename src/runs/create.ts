@@ -1,0 +1,235 @@
+// Creating runs. In charge of the decision that a thread's other runs call for (double texting), made under the thread's
+// lock, and of handing the run to this process's worker in the same transaction when it has a free slot.
+
+import { createHash } from 'node:crypto'
+import { v7 } from 'uuid'
+import type { RunCreate } from '../contract/runs.ts'
+import * as assistants from '../db/assistants.ts'
+import type { AssistantRow } from '../db/assistants.ts'
+import type { Db } from '../db/db.ts'
+import * as idempotency from '../db/idempotency.ts'
+import type { Claimed } from '../db/queue.ts'
+import * as runs from '../db/runs.ts'
+import type { Sql } from '../db/sql.ts'
+import { ApiError } from '../errors.ts'
+import type { RunArguments } from '../executor/protocol.ts'
+import type { Registry } from '../graph/registry.ts'
+import { type CancelPlan, planCancel } from './cancel.ts'
+
+/** Asks for a run. */
+export interface CreateRequest {
+  /** Null makes a thread for it. */
+  thread_id: string | null
+  body: RunCreate
+  visible: Sql
+  /** Values for `config.configurable` that come from headers or from who is asking; they win over the body's. */
+  configurable?: Record<string, unknown>
+  /** The request's Idempotency-Key with the hash of what was asked. */
+  idempotency?: { key: string; bodyHash: string }
+}
+
+export interface Creation {
+  run: runs.RunRow
+  /** Set when this process's worker is to start it now. */
+  claimed: Claimed | undefined
+  /** The thread's last event before the run, where the run is the thread's first to be running. */
+  after: number
+  /** True when the run was made by an earlier request with the same key. */
+  replayed: boolean
+  /** What was done to runs before it; to be announced after the commit. */
+  cancelled: CancelPlan
+}
+
+export interface CreateDeps {
+  db: Db
+  registry: Registry
+  durability: 'sync' | 'async' | 'exit'
+}
+
+/** The hash that tells two uses of one Idempotency-Key apart. */
+export const hashOf = (path: string, body: unknown): string =>
+  createHash('sha256').update(`${path}\n${JSON.stringify(body)}`).digest('hex')
+
+const nothingCancelled: CancelPlan = { ended: [], wished: [], settled: [] }
+
+/** Makes one run. `workerId` is this process's worker when it has reserved a slot for the run, else null. */
+export async function createRun(deps: CreateDeps, request: CreateRequest, ids: { run_id: string; thread_id: string }, workerId: string | null): Promise<Creation> {
+  const { db, registry } = deps
+  const assistantId = registry.resolve(request.body.assistant_id)
+  if (request.thread_id === null && request.idempotency === undefined) {
+    const assistant = await readAssistant(db, registry, assistantId, request)
+    return createWithThread(db, deps, request, ids, assistant, workerId)
+  }
+  return db.tx(async (tx) => {
+    const before = await repeated(tx, request, ids.run_id)
+    if (before !== undefined) return before
+    if (request.thread_id === null) {
+      const assistant = await readAssistant(tx, registry, assistantId, request)
+      return createWithThread(tx, deps, request, ids, assistant, workerId)
+    }
+    const [assistant, locked] = await Promise.all([
+      readAssistant(tx, registry, assistantId, request),
+      runs.lockThread(tx, request.thread_id, request.visible),
+    ])
+    if (locked === undefined) {
+      if (request.body.if_not_exists === 'reject') {
+        throw new ApiError('thread_not_found', `The thread ${request.thread_id} does not exist: create it first, or pass if_not_exists "create".`)
+      }
+      return createWithThread(tx, deps, request, ids, assistant, workerId)
+    }
+    return createOnThread(tx, deps, request, ids, assistant, locked, workerId)
+  })
+}
+
+async function readAssistant(db: Db, registry: Registry, id: string, request: CreateRequest): Promise<AssistantRow> {
+  const assistant = await assistants.get(db, id, request.visible)
+  if (assistant === undefined) throw new ApiError('assistant_not_found', `The assistant ${request.body.assistant_id} does not exist.`)
+  const graph = registry.graph(assistant.graph_id)
+  if (graph.error !== undefined) throw new ApiError('graph_load_failed', graph.error)
+  return assistant
+}
+
+async function repeated(db: Db, request: CreateRequest, runId: string): Promise<Creation | undefined> {
+  if (request.idempotency === undefined) return undefined
+  const { key, bodyHash } = request.idempotency
+  const used = await idempotency.take(db, key, bodyHash, [runId])
+  if (used === undefined) return undefined
+  if (used.body_hash !== bodyHash) throw new ApiError('idempotency_conflict')
+  const run = await runs.get(db, null, used.run_ids[0] as string, request.visible)
+  if (run === undefined) {
+    throw new ApiError('idempotency_conflict', 'This Idempotency-Key was used for a run that is gone: use a new one.')
+  }
+  return { run, claimed: undefined, after: 0, replayed: true, cancelled: nothingCancelled }
+}
+
+async function createWithThread(
+  db: Db,
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string; thread_id: string },
+  assistant: AssistantRow,
+  workerId: string | null,
+): Promise<Creation> {
+  const run = newRun(deps, request, ids, assistant, { metadata: {}, config: {} }, workerId)
+  const made = await runs.insertWithThread(db, run, { ...stamp(assistant) })
+  // Another request has just made the thread: this one meets it as existing.
+  if (made === undefined) {
+    const locked = await runs.lockThread(db, ids.thread_id, request.visible)
+    if (locked === undefined) throw new ApiError('thread_not_found')
+    return createOnThread(db, deps, request, ids, assistant, locked, workerId)
+  }
+  return created(made, run, nothingCancelled)
+}
+
+async function createOnThread(
+  db: Db,
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string },
+  assistant: AssistantRow,
+  thread: runs.LockedThread,
+  workerId: string | null,
+): Promise<Creation> {
+  const active = await runs.active(db, thread.thread_id)
+  const strategy = request.body.multitask_strategy
+  if (active.length > 0 && strategy === 'reject') {
+    throw new ApiError('thread_busy', `The thread is busy with run ${active[0]?.run_id}: wait for it, cancel it, or use another multitask_strategy.`)
+  }
+  const cancelled =
+    active.length > 0 && (strategy === 'interrupt' || strategy === 'rollback')
+      ? await planCancel(db, thread.thread_id, active, strategy, `superseded by run ${ids.run_id} (${strategy})`)
+      : nothingCancelled
+  const waits = active.some(({ run_id }) => ![...cancelled.ended, ...cancelled.settled].some((gone) => gone.run_id === run_id))
+  const startsNow = !waits && request.body.after_seconds === 0 ? workerId : null
+  const run = newRun(deps, request, { ...ids, thread_id: thread.thread_id }, assistant, thread, startsNow)
+  const made = await runs.insert(db, run, stamp(assistant))
+  if (made === undefined) throw new ApiError('thread_not_found')
+  return created(made, run, cancelled)
+}
+
+function created(made: runs.Inserted, run: runs.NewRun, cancelled: CancelPlan): Creation {
+  const { epoch, last_seq, state_updated_at, ...row } = made
+  const claimed: Claimed | undefined =
+    run.worker_id === null
+      ? undefined
+      : { ...run, attempt: 1, epoch, last_seq, state_updated_at, waited_ms: 0 }
+  return { run: row, claimed, after: last_seq, replayed: false, cancelled }
+}
+
+const stamp = (assistant: AssistantRow) => ({ graph_id: assistant.graph_id, assistant_id: assistant.assistant_id })
+
+function newRun(
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string; thread_id: string },
+  assistant: AssistantRow,
+  thread: Pick<runs.LockedThread, 'metadata' | 'config'>,
+  workerId: string | null,
+): runs.NewRun {
+  const { body } = request
+  const starts = body.after_seconds === 0
+  return {
+    ...ids,
+    ...stamp(assistant),
+    metadata: { ...assistant.metadata, ...thread.metadata, ...body.metadata, ...stamp(assistant) },
+    kwargs: { ...argumentsOf(deps, request, ids, assistant, thread) },
+    multitask_strategy: body.multitask_strategy,
+    after_seconds: body.after_seconds,
+    temporary: request.thread_id === null && body.on_completion === 'delete',
+    worker_id: starts ? workerId : null,
+  }
+}
+
+/** What the executor is given, and what `kwargs` of the run shows: everything merged, nothing left to look up. */
+function argumentsOf(
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string; thread_id: string },
+  assistant: AssistantRow,
+  thread: Pick<runs.LockedThread, 'config'>,
+): RunArguments & { on_disconnect: string; stream_resumable: boolean } {
+  const { body } = request
+  const configurable = (config: Record<string, unknown>): Record<string, unknown> =>
+    (config.configurable as Record<string, unknown> | undefined) ?? {}
+  return {
+    input: body.input ?? null,
+    ...(body.command !== undefined && { command: body.command }),
+    config: {
+      ...assistant.config,
+      ...thread.config,
+      ...body.config,
+      configurable: {
+        ...configurable(assistant.config),
+        ...configurable(thread.config),
+        ...configurable(body.config),
+        ...request.configurable,
+        ...ids,
+        ...stamp(assistant),
+      },
+    },
+    ...contextOf(assistant.context, body.context),
+    ...(body.checkpoint !== undefined && { checkpoint: body.checkpoint }),
+    stream_mode: body.stream_mode,
+    stream_subgraphs: body.stream_subgraphs,
+    stream_resumable: body.stream_resumable,
+    ...(body.interrupt_before !== undefined && { interrupt_before: body.interrupt_before }),
+    ...(body.interrupt_after !== undefined && { interrupt_after: body.interrupt_after }),
+    durability: body.durability ?? deps.durability,
+    ...(body.strict_resume && { strict_resume: true }),
+    ...(body.feedback_keys !== undefined && { feedback_keys: body.feedback_keys }),
+    ...(body.langsmith_tracer !== undefined && { langsmith_tracer: body.langsmith_tracer }),
+    on_disconnect: body.on_disconnect,
+  }
+}
+
+function contextOf(own: unknown, given: unknown): { context?: unknown } {
+  const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (given === undefined) return own === null || own === undefined ? {} : { context: own }
+  return { context: isObject(own) && isObject(given) ? { ...own, ...given } : given }
+}
+
+/** Ids for a run to be: made before it is, so that whoever follows it can listen first. */
+export const newIds = (threadId: string | null): { run_id: string; thread_id: string } => ({
+  run_id: v7(),
+  thread_id: threadId ?? v7(),
+})

@@ -1,0 +1,38 @@
+// Batches of events as the log and the bus carry them: a line per event, name, tab, data. Pure.
+
+import type { StreamEvent } from '../executor/protocol.ts'
+
+/** An event with its place in the thread's log. */
+export interface LoggedEvent extends StreamEvent {
+  seq: number
+  run_id: string
+}
+
+/** The last event of every run in the log; its data is `{"status": …}`. Joiners see it as `end`. */
+export const END = '__end'
+
+/** Marks a root checkpoint in the log; its data is the checkpoint id. Clients do not see it. */
+export const CHECKPOINT = '__checkpoint'
+
+/** Data is one line of JSON, so neither separator can stand in it. */
+export const encodeBatch = (events: readonly StreamEvent[]): string =>
+  events.map(({ event, data }) => `${event}\t${data}`).join('\n')
+
+/** The events of a batch after `seq`. */
+export function* decodeBatch(
+  of: { first_seq: number; run_id: string; batch: string },
+  after: number,
+): Generator<LoggedEvent, void, undefined> {
+  let seq = of.first_seq
+  let start = 0
+  while (start <= of.batch.length) {
+    const tab = of.batch.indexOf('\t', start)
+    const newline = of.batch.indexOf('\n', start)
+    const stop = newline === -1 ? of.batch.length : newline
+    if (seq > after) {
+      yield { seq, run_id: of.run_id, event: of.batch.slice(start, tab), data: of.batch.slice(tab + 1, stop) }
+    }
+    seq++
+    start = stop + 1
+  }
+}
