@@ -19,8 +19,11 @@ export interface Registry {
   resolve(idOrGraphId: string): string
 }
 
+// Clients know these ids, so it is this namespace and not one of RFC 9562's (whose URL one differs in a digit).
+const NAMESPACE = '6ba7b821-9dad-11d1-80b4-00c04fd430c8'
+
 /** The id of the assistant that every graph has from the start. */
-export const defaultAssistantId = (graphId: string): string => v5(graphId, v5.URL)
+export const defaultAssistantId = (graphId: string): string => v5(graphId, NAMESPACE)
 
 /** Creates the registry over an executor; what it says follows the executor's reloads. */
 export function createRegistry(deps: { executor: Pick<Executor, 'graphs'> }): Registry {
