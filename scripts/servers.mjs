@@ -54,8 +54,8 @@ export async function startPostgres({ fsync = false } = {}) {
   return { uri: `postgres://heddle@127.0.0.1:${port}/postgres`, stop: server.stop }
 }
 
-/** Starts a private Redis without persistence. @returns {Promise<Server>} */
-export async function startRedis() {
+/** Starts a private Redis without persistence, or a cluster of one. @param {{ cluster?: boolean }} [options] @returns {Promise<Server>} */
+export async function startRedis({ cluster = false } = {}) {
   ensureInstalled()
   const binary = inPath('redis-server') ?? inPath('valkey-server')
   if (!binary) throw new Error(howToInstall('Redis'))
@@ -63,8 +63,13 @@ export async function startRedis() {
   const folder = temporaryFolder('heddle-redis-', user)
   const port = await freePort()
   const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder]
+  if (cluster) args.push('--cluster-enabled', 'yes', '--cluster-port', `${await freePort()}`)
   const server = keep('Redis', binary, args, folder, user)
-  await server.ready(() => redisAnswers(port))
+  await server.ready(() => answers(port, 'PING\r\n', '+PONG'))
+  if (cluster) {
+    await answers(port, 'CLUSTER ADDSLOTSRANGE 0 16383\r\n', '+OK')
+    await server.ready(() => answers(port, 'CLUSTER INFO\r\n', /cluster_state:ok/))
+  }
   return { uri: `redis://127.0.0.1:${port}`, stop: server.stop }
 }
 
@@ -216,11 +221,8 @@ function postgresAnswers(port) {
   return answers(port, Buffer.concat([head, text]), 'R')
 }
 
-/** @param {number} port */
-const redisAnswers = (port) => answers(port, Buffer.from('PING\r\n'), '+')
-
-/** @param {number} port @param {Buffer} question @param {string} first the answer's first letter @returns {Promise<boolean>} */
-function answers(port, question, first) {
+/** @param {number} port @param {Buffer | string} question @param {string | RegExp} expected the answer's beginning, or part of it @returns {Promise<boolean>} */
+function answers(port, question, expected) {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(question))
     const done = (/** @type {boolean} */ yes) => {
@@ -228,7 +230,10 @@ function answers(port, question, first) {
       resolve(yes)
     }
     socket.setTimeout(1000, () => done(false))
-    socket.on('data', (data) => done(data.toString('latin1', 0, 1) === first))
+    socket.on('data', (data) => {
+      const text = data.toString('latin1')
+      done(typeof expected === 'string' ? text.startsWith(expected) : expected.test(text))
+    })
     socket.on('error', () => done(false))
     socket.on('close', () => done(false))
   })

@@ -1,6 +1,7 @@
 // The one connection that listens for and sends notifications. In charge of noticing that it is deaf (a dead peer, or a pooler
 // between that forgets LISTEN) and of reconnecting; holds no transaction and keeps nothing for later.
 
+import type { Socket } from 'node:net'
 import pg from 'pg'
 import { messageOf } from '../errors.ts'
 
@@ -9,6 +10,8 @@ export interface NotifyOptions {
   uri: string
   /** The Postgres channel, the same for every process of a deployment: an identifier of lower-case letters and _. */
   channel?: string
+  /** A connection on which a notification to oneself does not come back for this long is taken for dead; 10 s by default. */
+  deadAfterMs?: number
   onPayload: (payload: string) => void
   onRestored: () => void
   /** Called once when it goes down, not at each vain attempt. */
@@ -22,19 +25,18 @@ export interface Notifier {
   close(): Promise<void>
 }
 
-/** A notification to oneself goes out this often; when it does not come back in time, the connection is deaf. */
-const PROBE_EVERY_MS = 10_000
-const PROBE_PATIENCE_MS = 5_000
 const PROBE = 'probe'
+
+type Listening = Required<Pick<NotifyOptions, 'uri' | 'channel' | 'deadAfterMs' | 'onPayload'>>
 
 interface Connection {
   client: pg.Client
-  close: () => void
+  close: () => Promise<void>
 }
 
 /** Listens. Goes on trying in the background when the first attempt fails. */
 export async function openNotify(options: NotifyOptions): Promise<Notifier> {
-  const channel = options.channel ?? 'heddle'
+  const { uri, channel = 'heddle', deadAfterMs = 10_000, onPayload } = options
   if (!/^[a-z_]{1,60}$/.test(channel)) throw new Error(`not a notification channel: ${channel}`)
   let current: Connection | undefined
   let retry: NodeJS.Timeout | undefined
@@ -51,10 +53,8 @@ export async function openNotify(options: NotifyOptions): Promise<Notifier> {
   }
   const attemptTo = async (attempt: number): Promise<void> => {
     try {
-      const connection = await listen(options.uri, channel, options.onPayload, (error) => {
-        if (current === connection) lost(0)(error)
-      })
-      if (closed) return connection.close()
+      const connection = await listen({ uri, channel, deadAfterMs, onPayload }, lost(0))
+      if (closed) return void connection.close()
       current = connection
       const restored = state === 'down'
       state = 'up'
@@ -74,8 +74,9 @@ export async function openNotify(options: NotifyOptions): Promise<Notifier> {
     async close() {
       closed = true
       clearTimeout(retry)
-      current?.close()
+      const last = current
       current = undefined
+      await last?.close()
     },
   }
 }
@@ -85,9 +86,7 @@ const backoff = (attempt: number): number =>
 
 /** Resolves once a notification to itself has come back. `onLost` is called at most once, and only after that. */
 async function listen(
-  uri: string,
-  channel: string,
-  onPayload: (payload: string) => void,
+  { uri, channel, deadAfterMs, onPayload }: Listening,
   onLost: (error: unknown) => void,
 ): Promise<Connection> {
   const client = new pg.Client({
@@ -95,28 +94,35 @@ async function listen(
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
     application_name: 'heddle notify',
-    query_timeout: 2 * PROBE_PATIENCE_MS,
+    query_timeout: 10_000,
   })
   const own = `${PROBE}:${process.pid}:${Math.random().toString(36).slice(2)}`
   let heard = () => {}
   let fail: (error: unknown) => void = () => {}
+  let impatient: NodeJS.Timeout | undefined
   let over = false
-  const close = () => {
+  const close = async () => {
     over = true
     clearInterval(beat)
-    void client.end().catch(() => {})
+    fail(new Error('closed'))
+    // A peer that is gone answers no farewell.
+    const farewell = setTimeout(() => socketOf(client).destroy(), 500)
+    await client.end().catch(() => {})
+    clearTimeout(farewell)
+    socketOf(client).destroy()
   }
   const probe = () =>
     new Promise<void>((resolve, reject) => {
-      const impatient = setTimeout(() => reject(new Error(DEAF)), PROBE_PATIENCE_MS)
+      heard = resolve
       fail = reject
-      heard = () => resolve(clearTimeout(impatient))
+      clearTimeout(impatient)
+      impatient = setTimeout(() => reject(new Error(DEAF)), deadAfterMs / 2)
       client.query('select pg_notify($1, $2)', [channel, own]).catch(reject)
-    })
+    }).finally(() => clearTimeout(impatient))
   const lose = (error: unknown) => {
     fail(error)
     if (over || !established) return
-    close()
+    void close()
     onLost(error)
   }
   let established = false
@@ -126,7 +132,7 @@ async function listen(
     if (payload === own) heard()
     else if (!payload.startsWith(PROBE)) onPayload(payload)
   })
-  const beat = setInterval(() => established && probe().catch(lose), PROBE_EVERY_MS)
+  const beat = setInterval(() => established && probe().catch(lose), deadAfterMs / 2)
   beat.unref()
   try {
     await client.connect()
@@ -135,10 +141,13 @@ async function listen(
     established = true
     return { client, close }
   } catch (error) {
-    close()
+    void close()
     throw new Error(`cannot listen for notifications: ${messageOf(error)}`, { cause: error })
   }
 }
+
+const socketOf = (client: pg.Client): Socket =>
+  (client as unknown as { connection: { stream: Socket } }).connection.stream
 
 const DEAF =
   'a notification to itself did not come back in time: the server is out of reach, or a pooler in transaction mode is between'
