@@ -19,9 +19,9 @@ const State = new StateSchema({ messages: MessagesValue })
 
 // What counts as a fact. A real agent would have a model find them.
 const patterns: [key: string, RegExp][] = [
-  ['name', /\bmy name is ([\p{L} '-]+)/iu],
-  ['home', /\bI live in ([\p{L} '-]+)/iu],
-  ['likes', /\bI (?:like|love) ([\p{L} '-]+)/iu],
+  ['name', /\bmy name is (.+?)(?= and |[,.;!?]|$)/i],
+  ['home', /\bI live in (.+?)(?= and |[,.;!?]|$)/i],
+  ['likes', /\bI (?:like|love) (.+?)(?= and |[,.;!?]|$)/i],
 ]
 
 const namespace = (config: LangGraphRunnableConfig): string[] => [

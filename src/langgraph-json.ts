@@ -3,9 +3,20 @@
 
 import { readFileSync } from 'node:fs'
 import { dirname, extname, resolve } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { type Cors, parseEnvFile, type RouteGroup, type Variables } from './config.ts'
 import { ConfigError } from './errors.ts'
+import {
+  type corsSchema,
+  type graphSchema,
+  ignoredKeys,
+  knownKeys,
+  nearest,
+  projectSchema,
+  refusedHttp,
+  refusedKeys,
+  routeGroups,
+} from './langgraph-keys.ts'
 
 /** A graph as langgraph.json names it; `path` is absolute. */
 export interface ProjectGraph {
@@ -31,83 +42,6 @@ export interface Project {
   ignored: { key: string; reason: string }[]
 }
 
-const later = 'is not supported yet: remove it'
-const image = 'it is about building images'
-
-const ignoredKeys: Record<string, string> = {
-  dependencies: "graphs import what their own folder's node_modules holds",
-  dockerfile_lines: image,
-  docker_compose_file: image,
-  base_image: image,
-  image_distro: image,
-  keep_pkg_tools: image,
-  pip_config_file: image,
-  pip_installer: image,
-  _INTERNAL_docker_tag: image,
-  python_version: 'graphs run on Node',
-  api_version: 'the server is the one you started',
-}
-
-const refusedKeys: Record<string, string> = {
-  store: later,
-  checkpointer: later,
-  auth: later,
-  encryption: later,
-  webhooks: later,
-  ui: later,
-  ui_config: later,
-  node_loader: later,
-  source: 'is about Python projects, which are not supported yet: remove it',
-}
-
-const refusedHttp: Record<string, string> = {
-  app: later,
-  configurable_headers: later,
-  logging_headers: later,
-  middleware_order: later,
-  enable_custom_route_auth: later,
-  mount_prefix: later,
-}
-const routeGroups = ['assistants', 'threads', 'runs', 'store', 'meta'] as const
-// Not served at all, so switching them off is granted already.
-const absent = ['disable_mcp', 'disable_a2a', 'disable_ui', 'disable_webhooks']
-
-const graph = z.union([z.string(), z.strictObject({ path: z.string(), description: z.string().optional() })], {
-  error: 'must be "./file.ts:export" or {"path": "./file.ts:export", "description": "..."}',
-})
-const cors = z.strictObject({
-  allow_origins: z.array(z.string()).optional(),
-  allow_methods: z.array(z.string()).optional(),
-  allow_headers: z.array(z.string()).optional(),
-  expose_headers: z.array(z.string()).optional(),
-  allow_credentials: z.boolean().optional(),
-  max_age: z.number().int().nonnegative().optional(),
-})
-const switches = Object.fromEntries(
-  [...routeGroups.map((name) => `disable_${name}`), ...absent].map((key) => [key, z.boolean().optional()]),
-)
-const schema = z.strictObject({
-  $schema: z.string().optional(),
-  graphs: z.record(z.string().min(1), graph),
-  env: z
-    .union([z.string(), z.array(z.string()), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))], {
-      error: 'must be the path of an env file, a list of variable names, or an object of values',
-    })
-    .optional(),
-  node_version: z.union([z.string(), z.number()]).optional(),
-  http: z.strictObject({ cors: cors.optional(), ...switches }).optional(),
-})
-
-/** Every key refused by name, as a path (`http.app`). */
-export const refusedProjectKeys: readonly string[] = [
-  ...Object.keys(refusedKeys),
-  ...Object.keys(refusedHttp).map((key) => `http.${key}`),
-  'http.cors.allow_origin_regex',
-]
-
-/** Every key that is ignored with a word. */
-export const ignoredProjectKeys: readonly string[] = Object.keys(ignoredKeys)
-
 /**
  * Reads a project. `variables` is the environment of the process: names listed in `env` are taken from it.
  * Throws `ConfigError` with one sentence naming file, key and cause.
@@ -119,7 +53,7 @@ export function readProject(path: string, variables: Variables): Project {
   const raw = parseFile(file)
   refuse(raw, wrong)
   const stripped = Object.fromEntries(Object.entries(raw).filter(([key]) => !Object.hasOwn(ignoredKeys, key)))
-  const parsed = schema.safeParse(stripped)
+  const parsed = projectSchema.safeParse(stripped)
   if (!parsed.success) throw wrong(sentence(parsed.error.issues[0]))
   const { graphs, env, node_version, http = {} } = parsed.data
   if (Object.keys(graphs).length === 0)
@@ -199,24 +133,16 @@ function sentence(issue: z.core.$ZodIssue | undefined): string {
   const path = issue.path.join('.')
   if (issue.code === 'unrecognized_keys') {
     const key = issue.keys[0] as string
-    const known = path === '' ? [...Object.keys(schema.shape), ...ignoredProjectKeys] : knownInside(path)
-    const near = nearest(key, known)
+    const near = nearest(key, knownKeys(path))
     return `${path === '' ? key : `${path}.${key}`} is not a known key${near ? `: did you mean ${near}?` : '.'}`
   }
   if (path === 'graphs') return 'graphs is missing: name your graphs, as in {"graphs": {"agent": "./agent.ts:graph"}}.'
   return `${path} ${issue.message.startsWith('must') ? issue.message : `is wrong: ${issue.message}`}.`
 }
 
-const knownInside = (path: string): string[] =>
-  path === 'http'
-    ? ['cors', ...Object.keys(switches)]
-    : path === 'http.cors'
-      ? Object.keys(cors.shape)
-      : ['path', 'description']
-
 function readGraph(
   id: string,
-  spec: z.output<typeof graph>,
+  spec: z.output<typeof graphSchema>,
   dir: string,
   wrong: (what: string) => ConfigError,
 ): ProjectGraph {
@@ -241,7 +167,7 @@ function readGraph(
 const scripts = /\.([mc]?[tj]s|[tj]sx)$/
 
 function readEnv(
-  env: z.output<typeof schema>['env'],
+  env: z.output<typeof projectSchema>['env'],
   dir: string,
   variables: Variables,
   wrong: (what: string) => ConfigError,
@@ -266,7 +192,7 @@ function readEnv(
   }
 }
 
-function readCors(given: z.output<typeof cors>, wrong: (what: string) => ConfigError): Partial<Cors> {
+function readCors(given: z.output<typeof corsSchema>, wrong: (what: string) => ConfigError): Partial<Cors> {
   const everyone = given.allow_origins?.includes('*') ?? given.allow_origins === undefined
   if (given.allow_credentials && everyone) {
     throw wrong(
@@ -287,23 +213,4 @@ function nodeWord(wanted: string | number | undefined): Project['ignored'] {
   const major = process.versions.node.split('.')[0] as string
   if (wanted === undefined || String(wanted).split('.')[0] === major) return []
   return [{ key: 'node_version', reason: `it asks for Node ${wanted} and this is Node ${process.versions.node}` }]
-}
-
-/** The known word that is at most two edits away from `word`, for "did you mean". */
-export function nearest(word: string, known: readonly string[]): string | undefined {
-  const scored = known.map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
-  return scored.filter(({ edits }) => edits <= 2).sort((a, b) => a.edits - b.edits)[0]?.candidate
-}
-
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const cost = a[i - 1] === b[j - 1] ? 0 : 1
-      next.push(Math.min((next[j - 1] as number) + 1, (row[j] as number) + 1, (row[j - 1] as number) + cost))
-    }
-    row = next
-  }
-  return row[b.length] as number
 }

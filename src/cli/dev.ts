@@ -2,7 +2,6 @@
 // newcomer sees; a graph that does not load is said, and stops nothing.
 
 import { join, resolve } from 'node:path'
-import { createHeddle } from '../app.ts'
 import { version } from '../config.ts'
 import type { DevOptions } from './options.ts'
 import { reloadOnSave } from './reload.ts'
@@ -22,6 +21,8 @@ export async function dev(options: DevOptions): Promise<void> {
   if (environment.database) observe({ kind: 'config_ignored', key: environment.database.key, reason: why })
   if (environment.redis) observe({ kind: 'config_ignored', key: 'REDIS_URI', reason: why })
   const graceSeconds = Math.min(config.shutdownGraceSeconds, GRACE_SECONDS)
+  // Loaded late, so that a mistake in the configuration is said at once.
+  const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
     projectDir: project.dir,

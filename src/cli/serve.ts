@@ -24,7 +24,10 @@ export function readSetting(options: ServeOptions): Setting {
   const variables = processVariables()
   const project = readProject(options.config, variables)
   const environment = readEnvironment({ ...project.env, ...variables })
-  const observe = createLog(environment.log, process.stderr)
+  const observe = createLog(
+    { ...environment.log, color: environment.log.color && process.stderr.isTTY },
+    process.stderr,
+  )
   for (const { key, reason } of [...project.ignored, ...environment.ignored])
     observe({ kind: 'config_ignored', key, reason })
   return {

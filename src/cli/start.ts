@@ -1,7 +1,6 @@
 // `heddle start`: production. In charge of refusing to start on anything that is not as it was asked for: no database, a
 // graph that does not load, a busy port.
 
-import { createHeddle } from '../app.ts'
 import { version } from '../config.ts'
 import { ConfigError } from '../errors.ts'
 import type { StartOptions } from './options.ts'
@@ -17,6 +16,8 @@ export async function start(options: StartOptions): Promise<void> {
   const host = options.host ?? '0.0.0.0'
   const listens = options.role !== 'worker'
   const port = listens ? await choosePort(host, options.port ?? environment.port, PORT, false) : PORT
+  // Loaded late, so that a mistake in the configuration is said at once.
+  const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
     projectDir: project.dir,

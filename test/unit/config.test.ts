@@ -1,12 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import {
-  defaultServerConfig,
-  executorVariables,
-  parseEnvFile,
-  readEnvironment,
-  refusedVariables,
-} from '../../src/config.ts'
+import { defaultServerConfig, executorVariables, parseEnvFile, readEnvironment } from '../../src/config.ts'
 import { ConfigError } from '../../src/errors.ts'
+import { ignoredVariables, knownVariables, refusedVariables } from '../../src/variables.ts'
 
 const refusal = (variables: Record<string, string>): string => {
   try {
@@ -121,7 +117,7 @@ test('a bad address is refused without printing it', () => {
   expect(refusal({ DATABASE_URI: 'mysql://user:hunter2@db' })).not.toContain('hunter2')
 })
 
-test.each(refusedVariables)('%s asks for what the server does not do and is refused by name', (key) => {
+test.each(Object.keys(refusedVariables))('%s asks for what the server does not do and is refused by name', (key) => {
   expect(refusal({ [key]: 'custom' })).toContain(`The environment variable ${key} is not `)
 })
 
@@ -162,3 +158,11 @@ test('an env file may hold quotes, comments and exports', () => {
     C: '#3',
   })
 })
+
+test.each([...knownVariables, ...Object.keys(refusedVariables), ...Object.keys(ignoredVariables)])(
+  '%s is in docs/configuration.md',
+  (key) => {
+    const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
+    expect(key.startsWith('A2A_') || page.includes(`\`${key}\``)).toBe(true)
+  },
+)

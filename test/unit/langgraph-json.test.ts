@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { ConfigError } from '../../src/errors.ts'
-import { ignoredProjectKeys, nearest, readProject, refusedProjectKeys } from '../../src/langgraph-json.ts'
+import { readProject } from '../../src/langgraph-json.ts'
+import { ignoredKeys, nearest, refusedHttp, refusedKeys } from '../../src/langgraph-keys.ts'
+
+const refusedPaths = [
+  ...Object.keys(refusedKeys),
+  ...Object.keys(refusedHttp).map((key) => `http.${key}`),
+  'http.cors.allow_origin_regex',
+]
 
 const dir = mkdtempSync(join(tmpdir(), 'heddle-project-'))
 const file = join(dir, 'langgraph.json')
@@ -77,11 +84,11 @@ test('a node_version other than the running one gets a word', () => {
   ])
 })
 
-test.each(ignoredProjectKeys)('%s is ignored with a word', (key) => {
+test.each(Object.keys(ignoredKeys))('%s is ignored with a word', (key) => {
   expect(read({ graphs, [key]: ['x'] }).ignored.map((word) => word.key)).toEqual([key])
 })
 
-test.each(refusedProjectKeys)('%s is refused by name', (key) => {
+test.each(refusedPaths)('%s is refused by name', (key) => {
   const nested = key.split('.').reduceRight<unknown>((value, name) => ({ [name]: value }), 'x')
   expect(refusal({ graphs, ...(nested as object) })).toMatch(new RegExp(`^FILE: ${key} is `))
 })

@@ -1,0 +1,104 @@
+// Which keys langgraph.json may have: which are honoured, which are ignored with a word, which are refused. Data, and the
+// search for the key that was meant.
+
+import { z } from 'zod'
+
+const later = 'is not supported yet: remove it'
+const image = 'it is about building images'
+
+/** Keys that make no difference here, with the reason. */
+export const ignoredKeys: Record<string, string> = {
+  dependencies: "graphs import what their own folder's node_modules holds",
+  dockerfile_lines: image,
+  docker_compose_file: image,
+  base_image: image,
+  image_distro: image,
+  keep_pkg_tools: image,
+  pip_config_file: image,
+  pip_installer: image,
+  _INTERNAL_docker_tag: image,
+  python_version: 'graphs run on Node',
+  api_version: 'the server is the one you started',
+}
+
+/** Keys that would change what the server does, with the words that stop the start. */
+export const refusedKeys: Record<string, string> = {
+  store: later,
+  checkpointer: later,
+  auth: later,
+  encryption: later,
+  webhooks: later,
+  ui: later,
+  ui_config: later,
+  node_loader: later,
+  source: 'is about Python projects, which are not supported yet: remove it',
+}
+
+/** The same for the keys of `http`. */
+export const refusedHttp: Record<string, string> = {
+  app: later,
+  configurable_headers: later,
+  logging_headers: later,
+  middleware_order: later,
+  enable_custom_route_auth: later,
+  mount_prefix: later,
+}
+export const routeGroups = ['assistants', 'threads', 'runs', 'store', 'meta'] as const
+// Not served at all, so switching them off is granted already.
+const absent = ['disable_mcp', 'disable_a2a', 'disable_ui', 'disable_webhooks']
+
+export const graphSchema = z.union(
+  [z.string(), z.strictObject({ path: z.string(), description: z.string().optional() })],
+  {
+    error: 'must be "./file.ts:export" or {"path": "./file.ts:export", "description": "..."}',
+  },
+)
+export const corsSchema = z.strictObject({
+  allow_origins: z.array(z.string()).optional(),
+  allow_methods: z.array(z.string()).optional(),
+  allow_headers: z.array(z.string()).optional(),
+  expose_headers: z.array(z.string()).optional(),
+  allow_credentials: z.boolean().optional(),
+  max_age: z.number().int().nonnegative().optional(),
+})
+const switches = Object.fromEntries(
+  [...routeGroups.map((name) => `disable_${name}`), ...absent].map((key) => [key, z.boolean().optional()]),
+)
+/** The keys that have an effect. */
+export const projectSchema = z.strictObject({
+  $schema: z.string().optional(),
+  graphs: z.record(z.string().min(1), graphSchema),
+  env: z
+    .union([z.string(), z.array(z.string()), z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]))], {
+      error: 'must be the path of an env file, a list of variable names, or an object of values',
+    })
+    .optional(),
+  node_version: z.union([z.string(), z.number()]).optional(),
+  http: z.strictObject({ cors: corsSchema.optional(), ...switches }).optional(),
+})
+
+/** The keys that may stand at `path` ('' for the top), for "did you mean". */
+export function knownKeys(path: string): string[] {
+  if (path === '') return [...Object.keys(projectSchema.shape), ...Object.keys(ignoredKeys)]
+  if (path === 'http') return ['cors', ...Object.keys(switches)]
+  return path === 'http.cors' ? Object.keys(corsSchema.shape) : ['path', 'description']
+}
+
+/** The known word that is at most two edits away from `word`, for "did you mean". */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  const scored = known.map((candidate) => ({ candidate, edits: distance(word.toLowerCase(), candidate.toLowerCase()) }))
+  return scored.filter(({ edits }) => edits <= 2).sort((a, b) => a.edits - b.edits)[0]?.candidate
+}
+
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1
+      next.push(Math.min((next[j - 1] as number) + 1, (row[j] as number) + 1, (row[j - 1] as number) + cost))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}
