@@ -23,6 +23,10 @@ export interface LangChain {
   callbacks: typeof Callbacks
   langgraph: typeof LangGraph
   checkpoint: typeof Checkpoint
+  /** The version of @langchain/langgraph. */
+  version: string
+  /** Another module of the same copies; rejects where the project has none. */
+  module<T>(specifier: string): Promise<T>
 }
 
 /** Loads the packages as the module at `path` would get them (ESM or CommonJS copies); Heddle's own where it has none. */
@@ -56,7 +60,18 @@ async function load(find: Find): Promise<LangChain> {
     get<typeof PromptValues>('@langchain/core/prompt_values'),
     get<typeof Callbacks>('@langchain/core/callbacks/base'),
   ])
-  return { messages, documents, outputs, promptValues, callbacks, langgraph, checkpoint }
+  const version = versionAt(find('@langchain/langgraph'))
+  return { messages, documents, outputs, promptValues, callbacks, langgraph, checkpoint, version, module: get }
+}
+
+function versionAt(entry: string): string {
+  for (let at = new URL('.', entry); at.pathname !== '/'; at = new URL('..', at)) {
+    const manifest = new URL('package.json', at)
+    if (!existsSync(manifest)) continue
+    const { name, version } = JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string; version?: string }
+    if (name === '@langchain/langgraph' && version) return version
+  }
+  return 'unknown'
 }
 
 // A CommonJS module imported by URL has its exports both as names (where Node could tell them) and as `default`.

@@ -176,7 +176,12 @@ export interface HostCalls {
       metadata: Record<string, unknown>
       supersteps: { updates: { values?: unknown; command?: RunArguments['command']; as_node?: string }[] }[]
     }
-    value: { checkpoint: CheckpointRef & { thread_id: string }; puts: CheckpointPut[]; writes: WritesPut[]; state: FinalState }
+    value: {
+      checkpoint: CheckpointRef & { thread_id: string }
+      puts: CheckpointPut[]
+      writes: WritesPut[]
+      state: FinalState
+    }
   }
 }
 
@@ -225,7 +230,14 @@ export interface GuestCalls {
 
 export type StoreOp =
   | { op: 'get'; namespace: string[]; key: string; refresh_ttl?: boolean }
-  | { op: 'put'; namespace: string[]; key: string; value: Record<string, unknown> | null; index?: false | string[]; ttl?: number | null }
+  | {
+      op: 'put'
+      namespace: string[]
+      key: string
+      value: Record<string, unknown> | null
+      index?: false | string[]
+      ttl?: number | null
+    }
   | {
       op: 'search'
       namespace_prefix: string[]
@@ -236,3 +248,52 @@ export type StoreOp =
       refresh_ttl?: boolean
     }
   | { op: 'namespaces'; prefix?: string[]; suffix?: string[]; max_depth?: number; limit: number; offset: number }
+
+// ------------------------------------------------------------------------------------------------ messages
+
+/** A blob in a head: its bytes are in the body, in the order in which the blobs stand in the head. */
+export interface BlobHead {
+  type: string
+  size: number
+}
+
+/** A checkpoint put, or a stored checkpoint, whose blobs are in the body. */
+export type Packed<T> = {
+  [K in keyof T]: T[K] extends { blob: Blob }[] ? (Omit<T[K][number], 'blob'> & { blob: BlobHead })[] : T[K]
+}
+
+/** Why a call failed: an `ApiError` code and sentence, so that the same error reaches the client. */
+export interface CallError {
+  code: string
+  message: string
+}
+
+/** What the server sends. `run` is a number the server chose for one execution; `call` one the caller chose. */
+export type HostMessage =
+  | { type: 'welcome'; protocol: number; graphs: Omit<GraphSource, 'value'>[]; project_dir: string | null }
+  | { type: 'run'; run: number; job: Job }
+  /** Every frame of the run up to `seq` is durable (put, writes) or safely kept (events). */
+  | { type: 'ack'; run: number; seq: number }
+  | { type: 'abort'; run: number; reason: AbortReason }
+  | { type: 'call'; call: number; method: keyof HostCalls; params: unknown }
+  | { type: 'result'; call: number; value: unknown }
+  | { type: 'failure'; call: number; error: CallError }
+  | { type: 'ping'; call: number }
+  /** No more runs or calls will come: exit when those under way have ended. */
+  | { type: 'drain' }
+
+/** What the executor sends. Frames of one run carry `seq`, from 1, without gaps. */
+export type GuestMessage =
+  | { type: 'hello'; protocol: number; executor: string; pid: number | null }
+  | { type: 'loaded'; graphs: GraphStatus[] }
+  /** The body holds the data of the events, one line each. */
+  | { type: 'events'; run: number; seq: number; events: string[] }
+  | { type: 'put'; run: number; seq: number; put: Packed<CheckpointPut> }
+  | { type: 'writes'; run: number; seq: number; writes: Packed<WritesPut> }
+  /** The run's last frame. `state.values` is the body. */
+  | { type: 'outcome'; run: number; outcome: Exclude<Outcome, { kind: 'crashed' }> }
+  | { type: 'call'; call: number; method: keyof GuestCalls; params: unknown }
+  | { type: 'result'; call: number; value: unknown }
+  | { type: 'failure'; call: number; error: CallError }
+  | { type: 'pong'; call: number }
+  | { type: 'log'; text: string }

@@ -1,0 +1,32 @@
+// The entry of the executor's child process. In charge of the process: its end of the pipe, its environment, and what
+// happens to failures that belong to no run. Holds no database connection and reads nothing but the pipe.
+
+import { Socket } from 'node:net'
+import { messageOf } from '../errors.ts'
+import { createGuest } from './guest.ts'
+import { createStreamLink } from './link.ts'
+import type { GuestMessage, HostMessage } from './protocol.ts'
+import { createRuntime } from './runtime.ts'
+
+// Otherwise concurrent `messages` streams lose tokens: handlers then run on one queue for the whole process.
+process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
+
+const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
+const guest = createGuest(link, createRuntime({ importFile: (path) => import(path) }), {
+  executor: `node ${process.version}`,
+  pid: process.pid,
+  ended: () => process.exit(0),
+})
+
+// A promise nobody waited for must not take the other runs down.
+process.on('unhandledRejection', (reason) => guest.log(`Unhandled rejection: ${stackOf(reason)}`))
+// Ctrl-C in a terminal reaches the whole process group; the parent decides when the executor ends.
+process.on('SIGINT', () => {})
+
+function stackOf(reason: unknown): string {
+  try {
+    return reason instanceof Error && reason.stack ? reason.stack : messageOf(reason)
+  } catch {
+    return 'unknown error'
+  }
+}

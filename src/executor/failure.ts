@@ -1,0 +1,43 @@
+// What a failure is called. In charge of turning anything that can be thrown into a class name and a message of bounded
+// size; must never throw, because user code decides what comes in.
+
+import { messageOf } from '../errors.ts'
+import type { RunError } from './protocol.ts'
+
+const LIMIT = 8 * 1024
+
+/** The class name and message (at most 8 KiB) of anything thrown. */
+export function describe(thrown: unknown): RunError {
+  return { error: nameOf(thrown), message: shorten(messageText(thrown)) }
+}
+
+function nameOf(thrown: unknown): string {
+  try {
+    if (typeof thrown !== 'object' || thrown === null) return 'Error'
+    const { name } = thrown as { name?: unknown }
+    if (typeof name === 'string' && name !== '') return name.slice(0, 200)
+    const constructor = (thrown as { constructor?: { name?: unknown } }).constructor?.name
+    return typeof constructor === 'string' && constructor !== 'Object' && constructor !== '' ? constructor : 'Error'
+  } catch {
+    return 'Error'
+  }
+}
+
+function messageText(thrown: unknown): string {
+  try {
+    if (typeof thrown === 'object' && thrown !== null && !(thrown instanceof Error)) {
+      const { message } = thrown as { message?: unknown }
+      if (typeof message === 'string') return message
+    }
+    return String(messageOf(thrown))
+  } catch {
+    return 'unknown error'
+  }
+}
+
+// Cut by bytes, never in the middle of a character.
+function shorten(text: string): string {
+  if (text.length * 3 <= LIMIT || Buffer.byteLength(text) <= LIMIT) return text
+  const bytes = Buffer.from(text.slice(0, LIMIT)).subarray(0, LIMIT - 3)
+  return `${new TextDecoder().decode(bytes, { stream: true })}…`
+}

@@ -1,0 +1,225 @@
+// The executor's end of the protocol. In charge of messages, flow control and the order of a run's frames; leaves loading
+// and running graphs to the runtime. Must never let one run's failure reach another.
+
+import { messageOf } from '../errors.ts'
+import { answer, createCalls } from './calls.ts'
+import type { Storage } from './executor.ts'
+import type { Link } from './link.ts'
+import { Packer } from './pack.ts'
+import {
+  type AbortReason,
+  type CheckpointPut,
+  type Frame,
+  type GraphStatus,
+  type GuestMessage,
+  type HostCalls,
+  type HostMessage,
+  type Job,
+  type Outcome,
+  PROTOCOL_VERSION,
+  type StreamEvent,
+  type WritesPut,
+} from './protocol.ts'
+
+/** What a run may have unacknowledged before it has to wait, in bytes. */
+export const WINDOW = 1024 * 1024
+
+/** How a run reaches the server. Frames leave in the order of the calls. */
+export interface RunPort {
+  readonly storage: Storage
+  readonly signal: AbortSignal
+  /** Resolves when there is room for more. */
+  events(events: StreamEvent[]): Promise<void>
+  /** Each gives two promises: room for more, and durable. */
+  put(put: CheckpointPut): Sent
+  writes(writes: WritesPut): Sent
+}
+
+export interface Sent {
+  room: Promise<void>
+  durable: Promise<void>
+}
+
+/** What loads and runs graphs. */
+export interface Runtime {
+  load(graphs: (HostMessage & { type: 'welcome' })['graphs'], projectDir: string | null): Promise<GraphStatus[]>
+  /** Never rejects. */
+  execute(job: Job, port: RunPort): Promise<Exclude<Outcome, { kind: 'crashed' }>>
+  call<M extends keyof HostCalls>(
+    method: M,
+    params: HostCalls[M]['params'],
+    storage: Storage,
+  ): Promise<HostCalls[M]['value']>
+}
+
+/** Why a run was stopped from outside: the reason of the signal that graph code sees. */
+export class RunAborted extends Error {
+  override readonly name = 'RunAborted'
+  readonly reason: AbortReason
+  constructor(reason: AbortReason) {
+    super(`The run was stopped: ${reason}.`)
+    this.reason = reason
+  }
+}
+
+interface Running {
+  controller: AbortController
+  acked(seq: number): void
+}
+
+/** Serves `runtime` over `link` until the link closes; `ended` is called when nothing is left to do. */
+export function createGuest(
+  link: Link<GuestMessage, HostMessage>,
+  runtime: Runtime,
+  options: { executor: string; pid: number | null; ended(): void },
+): { log(text: string): void } {
+  const runs = new Map<number, Running>()
+  const calls = createCalls(link as never)
+  const storage = storageOver(calls.make)
+  let answering = 0
+  let draining = false
+  const endIfIdle = () => {
+    if (draining && runs.size === 0 && answering === 0) options.ended()
+  }
+
+  const start = async (run: number, job: Job) => {
+    const controller = new AbortController()
+    const { port, acked } = createPort(link, run, storage, controller.signal)
+    runs.set(run, { controller, acked })
+    sendOutcome(link, run, await runtime.execute(job, port))
+    runs.delete(run)
+    endIfIdle()
+  }
+  const serve = async (message: HostMessage & { type: 'call' }) => {
+    answering++
+    await answer(link as never, message.call, message.method, () =>
+      runtime.call(message.method, message.params as never, storage),
+    )
+    answering--
+    endIfIdle()
+  }
+
+  link.onFrame(({ head, body }: Frame<HostMessage>) => {
+    switch (head.type) {
+      case 'welcome':
+        runtime.load(head.graphs, head.project_dir).then(
+          (graphs) => link.send({ type: 'loaded', graphs }),
+          (error) => link.send({ type: 'log', text: `Loading failed: ${messageOf(error)}` }),
+        )
+        break
+      case 'run':
+        void start(head.run, head.job)
+        break
+      case 'ack':
+        runs.get(head.run)?.acked(head.seq)
+        break
+      case 'abort':
+        runs.get(head.run)?.controller.abort(new RunAborted(head.reason))
+        break
+      case 'call':
+        void serve(head)
+        break
+      case 'result':
+      case 'failure':
+        calls.settle(head, body)
+        break
+      case 'ping':
+        link.send({ type: 'pong', call: head.call })
+        break
+      case 'drain':
+        draining = true
+        endIfIdle()
+        break
+    }
+  })
+  link.onClose(() => {
+    calls.abandon(new Error('The server is gone.'))
+    for (const { controller } of runs.values()) controller.abort(new RunAborted('lease_lost'))
+    options.ended()
+  })
+  link.send({ type: 'hello', protocol: PROTOCOL_VERSION, executor: options.executor, pid: options.pid })
+  return { log: (text) => link.send({ type: 'log', text }) }
+}
+
+const storageOver = (make: (method: keyof Storage, params: unknown) => Promise<unknown>): Storage => ({
+  'checkpoint.get': (params) => make('checkpoint.get', params) as never,
+  'checkpoint.list': (params) => make('checkpoint.list', params) as never,
+  'store.batch': (params) => make('store.batch', params) as never,
+})
+
+function sendOutcome(
+  link: Link<GuestMessage, HostMessage>,
+  run: number,
+  outcome: Exclude<Outcome, { kind: 'crashed' }>,
+): void {
+  const body = outcome.state ? Buffer.from(outcome.state.values) : undefined
+  const head = outcome.state ? { ...outcome, state: { ...outcome.state, values: '' } } : outcome
+  link.send({ type: 'outcome', run, outcome: head as never }, body)
+}
+
+function createPort(
+  link: Link<GuestMessage, HostMessage>,
+  run: number,
+  storage: Storage,
+  signal: AbortSignal,
+): { port: RunPort; acked(seq: number): void } {
+  const unacked: { seq: number; size: number; durable?: () => void }[] = []
+  let bytes = 0
+  let seq = 0
+  let waiting: (() => void)[] = []
+  const open = Promise.resolve()
+  const room = () => (bytes <= WINDOW ? open : new Promise<void>((resolve) => waiting.push(resolve)))
+  const release = () => {
+    const released = waiting
+    waiting = []
+    for (const resolve of released) resolve()
+  }
+  const sent = (size: number): Sent => {
+    const frame: (typeof unacked)[number] = { seq, size }
+    unacked.push(frame)
+    bytes += size
+    return {
+      get room() {
+        return room()
+      },
+      get durable() {
+        return new Promise<void>((resolve) => {
+          frame.durable = resolve
+        })
+      },
+    }
+  }
+  return {
+    port: {
+      storage,
+      signal,
+      events: (events) => {
+        const body = Buffer.from(events.map((event) => event.data).join('\n'))
+        link.send({ type: 'events', run, seq: ++seq, events: events.map((event) => event.event) }, body)
+        return sent(body.length).room
+      },
+      put: (put) => {
+        const packer = new Packer()
+        const packed = packer.put(put)
+        const body = packer.body()
+        link.send({ type: 'put', run, seq: ++seq, put: packed }, body)
+        return sent(body?.length ?? 0)
+      },
+      writes: (writes) => {
+        const packer = new Packer()
+        const packed = packer.writes(writes)
+        const body = packer.body()
+        link.send({ type: 'writes', run, seq: ++seq, writes: packed }, body)
+        return sent(body?.length ?? 0)
+      },
+    },
+    acked: (upTo) => {
+      while (unacked[0] && unacked[0].seq <= upTo) {
+        const frame = unacked.shift()
+        bytes -= frame?.size ?? 0
+        frame?.durable?.()
+      }
+      if (bytes <= WINDOW) release()
+    },
+  }
+}

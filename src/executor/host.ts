@@ -1,0 +1,218 @@
+// The server's end of the protocol, for one executor over one link. In charge of handing runs' frames to their sinks in
+// order, acknowledging them, and serving storage; must survive whatever the other end does.
+
+import { ApiError } from '../errors.ts'
+import { answer, createCalls } from './calls.ts'
+import type { RunHandle, RunSink, Storage } from './executor.ts'
+import type { Link } from './link.ts'
+import { Unpacker } from './pack.ts'
+import {
+  type AbortReason,
+  type Frame,
+  type GraphSource,
+  type GraphStatus,
+  type GuestMessage,
+  type HostCalls,
+  type HostMessage,
+  type Job,
+  type Outcome,
+  PROTOCOL_VERSION,
+} from './protocol.ts'
+
+export type HostLink = Link<HostMessage, GuestMessage>
+
+/** One executor behind one link. */
+export interface Host {
+  /** Resolves when the graphs are loaded; rejects when the link closes before that or the versions do not match. */
+  readonly loaded: Promise<GraphStatus[]>
+  run(job: Job, sink: RunSink): RunHandle
+  call<M extends keyof HostCalls>(method: M, params: HostCalls[M]['params']): Promise<HostCalls[M]['value']>
+  /** Runs that have no outcome yet. */
+  runIds(): string[]
+  /** Tells the executor that no more work will come; it closes the link when it has none left. */
+  drain(): void
+  close(): void
+}
+
+export interface HostOptions {
+  graphs: GraphSource[]
+  projectDir: string | null
+  storage: Storage
+  log(text: string): void
+  /** Why the link closed, for the outcome of the runs that crashed with it. Asked once, after it closed. */
+  cause(error: Error | undefined): Promise<string>
+  closed(cause: string, runIds: string[]): void
+  /** An aborted run did not stop and the executor does not answer either: its event loop is blocked. */
+  hung(): void
+  /** How long an aborted run may take to stop, in milliseconds. */
+  abortGrace?: number
+}
+
+const ABORT_GRACE = 10_000
+const PONG_WITHIN = 2_000
+
+interface Running {
+  job: Job
+  sink: RunSink
+  settle(outcome: Outcome): void
+  /** Frames not yet acknowledged, in order. */
+  frames: { seq: number; done: boolean }[]
+  lost: boolean
+  timer?: NodeJS.Timeout
+}
+
+/** Speaks the protocol with the executor at the other end of `link`. */
+export function createHost(link: HostLink, options: HostOptions): Host {
+  const runs = new Map<number, Running>()
+  const calls = createCalls(link as never)
+  let next = 1
+  let open = true
+  let pings = 0
+  let hang: NodeJS.Timeout | undefined
+  let ready: (graphs: GraphStatus[]) => void = () => {}
+  let failed: (error: Error) => void = () => {}
+  const loaded = new Promise<GraphStatus[]>((resolve, reject) => {
+    ready = resolve
+    failed = reject
+  })
+  loaded.catch(() => {})
+
+  const runIds = () => [...runs.values()].map((run) => run.job.run_id)
+  const finish = (id: number, outcome: Outcome) => {
+    const run = runs.get(id)
+    if (!run) return
+    runs.delete(id)
+    clearTimeout(run.timer)
+    run.settle(outcome)
+  }
+  const abort = (id: number, reason: AbortReason) => {
+    const run = runs.get(id)
+    if (!run || run.timer) return
+    link.send({ type: 'abort', run: id, reason })
+    run.timer = setTimeout(() => {
+      finish(id, { kind: 'aborted', reason })
+      link.send({ type: 'ping', call: ++pings })
+      hang ??= setTimeout(() => options.hung(), PONG_WITHIN)
+    }, options.abortGrace ?? ABORT_GRACE)
+  }
+  const sink = createSinks(link, runs, (id) => abort(id, 'lease_lost'))
+
+  const welcome = (protocol: number) => {
+    if (protocol !== PROTOCOL_VERSION) {
+      failed(new Error(`The executor speaks version ${protocol} of the protocol; this server ${PROTOCOL_VERSION}.`))
+      return link.close()
+    }
+    const graphs = options.graphs.map(({ value: _, ...source }) => source)
+    link.send({ type: 'welcome', protocol: PROTOCOL_VERSION, graphs, project_dir: options.projectDir })
+  }
+
+  link.onFrame(({ head, body }: Frame<GuestMessage>) => {
+    switch (head.type) {
+      case 'hello':
+        return welcome(head.protocol)
+      case 'loaded':
+        return ready(head.graphs)
+      case 'events':
+      case 'put':
+      case 'writes':
+        return sink(head, body)
+      case 'outcome':
+        return finish(head.run, outcomeOf(head.outcome, body))
+      case 'call':
+        return void answer(link as never, head.call, head.method, () => serve(options.storage, head))
+      case 'result':
+      case 'failure':
+        return calls.settle(head, body)
+      case 'log':
+        return options.log(head.text)
+      case 'pong':
+        clearTimeout(hang)
+        hang = undefined
+        return
+    }
+  })
+  link.onClose(async (error) => {
+    open = false
+    clearTimeout(hang)
+    const ids = runIds()
+    const cause = await options.cause(error)
+    calls.abandon(new ApiError('executor_unavailable', `The executor is gone: ${cause}. Try again.`))
+    failed(new ApiError('executor_unavailable', `The executor did not start: ${cause}.`))
+    for (const id of [...runs.keys()]) finish(id, { kind: 'crashed', cause })
+    options.closed(cause, ids)
+  })
+
+  return {
+    loaded,
+    runIds,
+    run: (job, sink) => {
+      const id = next++
+      const outcome = new Promise<Outcome>((settle) => {
+        if (!open) return settle({ kind: 'crashed', cause: 'the executor was gone before the run began' })
+        runs.set(id, { job, sink, settle, frames: [], lost: false })
+        link.send({ type: 'run', run: id, job })
+      })
+      return { outcome, abort: (reason) => abort(id, reason) }
+    },
+    call: (method, params) =>
+      open
+        ? (calls.make(method, params) as Promise<never>)
+        : Promise.reject(new ApiError('executor_unavailable', 'The executor is starting anew. Try again.')),
+    drain: () => link.send({ type: 'drain' }),
+    close: () => link.close(),
+  }
+}
+
+const serve = (storage: Storage, head: GuestMessage & { type: 'call' }): Promise<unknown> => {
+  const method = Object.hasOwn(storage, head.method) ? storage[head.method] : undefined
+  if (!method) throw new ApiError('not_supported', `The server has no method "${String(head.method)}" for executors.`)
+  return (method as (params: unknown) => Promise<unknown>)(head.params)
+}
+
+function outcomeOf(outcome: Exclude<Outcome, { kind: 'crashed' }>, body?: Uint8Array): Outcome {
+  if (outcome.state && body) outcome.state.values = Buffer.from(body).toString('utf8')
+  return outcome
+}
+
+type RunFrame = GuestMessage & { type: 'events' | 'put' | 'writes' }
+
+/** Hands frames to sinks and acknowledges what is done; a sink that rejects means that the run is lost. */
+function createSinks(link: HostLink, runs: Map<number, Running>, lose: (id: number) => void) {
+  const done = (id: number, run: Running, frame: Running['frames'][number]) => {
+    frame.done = true
+    let seq = 0
+    while (run.frames[0]?.done) seq = run.frames.shift()?.seq ?? 0
+    if (seq > 0 && runs.get(id) === run) link.send({ type: 'ack', run: id, seq })
+  }
+  return (head: RunFrame, body?: Uint8Array) => {
+    const run = runs.get(head.run)
+    if (!run) return
+    const frame = { seq: head.seq, done: false }
+    run.frames.push(frame)
+    // Frames of a lost run go nowhere, but are acknowledged, so that it can end.
+    if (run.lost) return done(head.run, run, frame)
+    deliver(run.sink, head, body).then(
+      () => done(head.run, run, frame),
+      () => {
+        if (!run.lost) lose(head.run)
+        run.lost = true
+        done(head.run, run, frame)
+      },
+    )
+  }
+}
+
+async function deliver(sink: RunSink, head: RunFrame, body?: Uint8Array): Promise<void> {
+  switch (head.type) {
+    case 'events': {
+      const data = Buffer.from(body ?? [])
+        .toString('utf8')
+        .split('\n')
+      return sink.events(head.events.map((event, i) => ({ event, data: data[i] ?? 'null' })))
+    }
+    case 'put':
+      return sink.put(new Unpacker(body).put(head.put))
+    case 'writes':
+      return sink.writes(new Unpacker(body).writes(head.writes))
+  }
+}

@@ -1,0 +1,37 @@
+// What an executor can do: load graphs, run jobs, answer calls. In charge of nothing itself; it puts the parts together for
+// both kinds of executor.
+
+import { ApiError } from '../errors.ts'
+import type { Storage } from './executor.ts'
+import type { Runtime } from './guest.ts'
+import { createLangChainLoader } from './langchain.ts'
+import { type Graphs, loadGraphs } from './load.ts'
+import type { HostCalls } from './protocol.ts'
+import { execute } from './run.ts'
+
+export interface RuntimeOptions {
+  /** Graphs given as values, by graph id. */
+  values?: ReadonlyMap<string, unknown>
+  importFile(path: string): Promise<Record<string, unknown>>
+}
+
+/** Makes a runtime without graphs; `load` brings them. */
+export function createRuntime(options: RuntimeOptions): Runtime {
+  let graphs: Graphs | undefined
+  const find = (graphId: string) => {
+    if (!graphs) throw new ApiError('executor_unavailable')
+    return graphs.get(graphId)
+  }
+  const loadLangChain = createLangChainLoader()
+  return {
+    load: async (sources, projectDir) => {
+      const { values = new Map(), importFile } = options
+      graphs = await loadGraphs(sources, { projectDir, values, loadLangChain, importFile })
+      return graphs.statuses
+    },
+    execute: (job, port) => execute(() => find(job.graph_id), job, port),
+    call: async <M extends keyof HostCalls>(method: M, _params: HostCalls[M]['params'], _storage: Storage) => {
+      throw new ApiError('not_supported', `The executor does not know the call "${method}".`)
+    },
+  }
+}

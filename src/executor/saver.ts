@@ -1,0 +1,238 @@
+// The checkpointer that graphs get. In charge of encoding channel values and writes, of version names, and of the metadata
+// that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
+// checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
+
+import { randomBytes } from 'node:crypto'
+import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-checkpoint'
+import type { Codec } from './codec.ts'
+import type { Storage } from './executor.ts'
+import type { RunnableConfig } from './graph.ts'
+import type { LangChain } from './langchain.ts'
+import { storedMetadata } from './metadata.ts'
+import type { CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+
+/** Where checkpoints go. Each promise resolves when the graph may go on. */
+export interface CheckpointSink {
+  put(put: CheckpointPut): Promise<void>
+  writes(writes: WritesPut): Promise<void>
+  /** Resolves when everything sent so far can be read again. */
+  settled(): Promise<void>
+  deleteThread?(threadId: string): Promise<void>
+}
+
+export interface SaverDeps {
+  langchain: LangChain
+  codec: Codec
+  storage: Pick<Storage, 'checkpoint.get' | 'checkpoint.list'>
+  sink: CheckpointSink
+  /** The thread has no checkpoint at all: what this saver did not put need not be asked for. */
+  fresh?: boolean
+  /** Told of the first value that cannot be stored. */
+  onFailure?(error: Error): void
+}
+
+/** A checkpointer, and what it knows without asking the server. */
+export interface Saver {
+  readonly checkpointer: BaseCheckpointSaver<string>
+  /** The last checkpoint put in the root namespace, with the writes that followed it. */
+  latest(): CheckpointTuple | undefined
+}
+
+type Versions = Record<string, string | number>
+type PendingWrite = { task_id: string; task_path: string; idx: number; channel: string; value: unknown }
+
+// Indexes of special channels, as every LangGraph checkpointer has them.
+const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }
+
+/** Makes a checkpointer that is an instance of the graph project's own BaseCheckpointSaver. */
+export function createSaver(deps: SaverDeps): Saver {
+  const { codec, storage, sink } = deps
+  const fork = randomBytes(6).toString('hex')
+  const touched = new Set<string>()
+  let latest: CheckpointTuple | undefined
+  let latestWrites = new Map<string, Map<string, PendingWrite>>()
+  let failure: Error | undefined
+
+  const guarded = <T>(encode: () => T): T => {
+    if (failure) throw failure
+    try {
+      return encode()
+    } catch (error) {
+      failure = error as Error
+      deps.onFailure?.(failure)
+      throw error
+    }
+  }
+
+  const getTuple = async (config: RunnableConfig): Promise<CheckpointTuple | undefined> => {
+    const { thread_id, checkpoint_ns, checkpoint_id } = addressOf(config)
+    if (thread_id === undefined) return undefined
+    if (touched.has(checkpoint_ns)) await sink.settled()
+    else if (deps.fresh) return undefined
+    const stored = await storage['checkpoint.get']({
+      thread_id,
+      checkpoint_ns,
+      ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
+    })
+    return stored ? tupleOf(stored, codec) : undefined
+  }
+
+  async function* list(config: RunnableConfig, options: ListOptions = {}): AsyncGenerator<CheckpointTuple> {
+    await sink.settled()
+    const { thread_id, checkpoint_id } = addressOf(config)
+    if (thread_id === undefined) return
+    const checkpoint_ns = config.configurable?.checkpoint_ns as string | undefined
+    const before = options.before?.configurable?.checkpoint_id as string | undefined
+    const found = await storage['checkpoint.list']({
+      thread_id,
+      ...(checkpoint_ns === undefined ? {} : { checkpoint_ns }),
+      ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
+      ...(before === undefined ? {} : { before }),
+      ...(options.limit === undefined ? {} : { limit: options.limit }),
+      ...(options.filter === undefined ? {} : { metadata: options.filter }),
+    })
+    for (const stored of found) yield tupleOf(stored, codec)
+  }
+
+  const put = async (
+    config: RunnableConfig,
+    checkpoint: CheckpointTuple['checkpoint'],
+    metadata: Record<string, unknown>,
+    newVersions: Versions,
+  ): Promise<RunnableConfig> => {
+    const { thread_id, checkpoint_ns, checkpoint_id: parent } = addressOf(config)
+    if (thread_id === undefined) throw new Error('A checkpoint needs "thread_id" in config.configurable.')
+    const { channel_values, ...rest } = checkpoint
+    const values = guarded(() =>
+      Object.entries(newVersions)
+        .filter(([channel]) => Object.hasOwn(channel_values, channel))
+        .map(([channel, version]) => ({
+          channel,
+          version: String(version),
+          blob: codec.encode(channel_values[channel], `channel "${channel}"`),
+        })),
+    )
+    const stored = storedMetadata(config.metadata, metadata)
+    touched.add(checkpoint_ns)
+    const next = { configurable: { thread_id, checkpoint_ns, checkpoint_id: checkpoint.id } }
+    if (checkpoint_ns === '') {
+      latest = { config: next, checkpoint, metadata: stored as never, ...parentOf(thread_id, checkpoint_ns, parent) }
+      latestWrites = new Map([...latestWrites].filter(([id]) => id === checkpoint.id))
+    }
+    await sink.put({
+      thread_id,
+      checkpoint_ns,
+      checkpoint_id: checkpoint.id,
+      parent_checkpoint_id: parent ?? null,
+      checkpoint: rest,
+      metadata: stored,
+      values,
+    })
+    return next
+  }
+
+  const putWrites = async (
+    config: RunnableConfig,
+    writes: [string, unknown][],
+    taskId: string,
+    taskPath = '',
+  ): Promise<void> => {
+    const { thread_id, checkpoint_ns, checkpoint_id } = addressOf(config)
+    if (thread_id === undefined || checkpoint_id === undefined)
+      throw new Error('Writes need "thread_id" and "checkpoint_id" in config.configurable.')
+    const encoded = guarded(() =>
+      writes.map(([channel, value], i) => ({
+        idx: SPECIAL[channel] ?? i,
+        channel,
+        blob: codec.encode(value, `channel "${channel}"`),
+      })),
+    )
+    touched.add(checkpoint_ns)
+    if (checkpoint_ns === '') {
+      const known = latestWrites.get(checkpoint_id) ?? new Map<string, PendingWrite>()
+      latestWrites.set(checkpoint_id, known)
+      writes.forEach(([channel, value], i) => {
+        const idx = SPECIAL[channel] ?? i
+        known.set(`${taskId} ${idx}`, { task_id: taskId, task_path: taskPath, idx, channel, value })
+      })
+    }
+    await sink.writes({
+      thread_id,
+      checkpoint_ns,
+      checkpoint_id,
+      task_id: taskId,
+      task_path: taskPath,
+      writes: encoded,
+    })
+  }
+
+  const Base = deps.langchain.checkpoint.BaseCheckpointSaver
+  class HeddleSaver extends Base<string> {
+    override getTuple(config: RunnableConfig) {
+      return getTuple(config)
+    }
+    override list(config: RunnableConfig, options?: ListOptions) {
+      return list(config, options)
+    }
+    override put(
+      config: RunnableConfig,
+      checkpoint: CheckpointTuple['checkpoint'],
+      metadata: object,
+      versions: Versions,
+    ) {
+      return put(config, checkpoint, metadata as Record<string, unknown>, versions)
+    }
+    override putWrites(config: RunnableConfig, writes: [string, unknown][], taskId: string, taskPath?: string) {
+      return putWrites(config, writes, taskId, taskPath)
+    }
+    override async deleteThread(threadId: string) {
+      if (!sink.deleteThread) throw new Error('A graph cannot delete its thread: use the API.')
+      await sink.deleteThread(threadId)
+    }
+    // A counter keeps versions in order; the saver's own suffix keeps forks of one checkpoint apart.
+    override getNextVersion(current: string | undefined) {
+      const counter = current === undefined ? 0 : Number.parseInt(String(current), 10)
+      return `${String(counter + 1).padStart(10, '0')}.${fork}`
+    }
+  }
+  return {
+    checkpointer: new HeddleSaver(),
+    latest: () => latest && { ...latest, pendingWrites: inOrder(latestWrites.get(latest.checkpoint.id)) },
+  }
+}
+
+interface ListOptions {
+  limit?: number
+  before?: RunnableConfig
+  filter?: Record<string, unknown>
+}
+
+function addressOf(config: RunnableConfig): { thread_id?: string; checkpoint_ns: string; checkpoint_id?: string } {
+  const { thread_id, checkpoint_ns, checkpoint_id } = (config.configurable ?? {}) as Record<string, string | undefined>
+  return {
+    ...(thread_id ? { thread_id } : {}),
+    checkpoint_ns: checkpoint_ns ?? '',
+    ...(checkpoint_id ? { checkpoint_id } : {}),
+  }
+}
+
+const parentOf = (thread_id: string, checkpoint_ns: string, checkpoint_id: string | null | undefined) =>
+  checkpoint_id ? { parentConfig: { configurable: { thread_id, checkpoint_ns, checkpoint_id } } } : {}
+
+function tupleOf(stored: StoredCheckpoint, codec: Codec): CheckpointTuple {
+  const { thread_id, checkpoint_ns, checkpoint_id } = stored
+  const channel_values = Object.fromEntries(stored.values.map(({ channel, blob }) => [channel, codec.decode(blob)]))
+  return {
+    config: { configurable: { thread_id, checkpoint_ns, checkpoint_id } },
+    checkpoint: { ...stored.checkpoint, channel_values } as CheckpointTuple['checkpoint'],
+    metadata: stored.metadata as never,
+    ...parentOf(thread_id, checkpoint_ns, stored.parent_checkpoint_id),
+    pendingWrites: stored.writes.map(({ task_id, channel, blob }) => [task_id, channel, codec.decode(blob)]),
+  }
+}
+
+const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+const inOrder = (writes: Map<string, PendingWrite> | undefined): [string, string, unknown][] =>
+  [...(writes?.values() ?? [])]
+    .sort((a, b) => compare(a.task_path, b.task_path) || compare(a.task_id, b.task_id) || a.idx - b.idx)
+    .map(({ task_id, channel, value }) => [task_id, channel, value])

@@ -1,0 +1,109 @@
+// A running graph's stream as events. In charge of names and payloads of every v1 mode; asks LangGraph for nothing that no
+// client wants, because each mode costs time in the graph's process.
+
+import { createEventBatch, type EventBatch } from './batch.ts'
+import { checkpointPayload, debugPayload } from './debug.ts'
+import type { Graph, RunnableConfig } from './graph.ts'
+import type { RunPort } from './guest.ts'
+import type { LangChain } from './langchain.ts'
+import { createLifecycle } from './lifecycle.ts'
+import { createMessages } from './messages.ts'
+import type { Job } from './protocol.ts'
+import * as wire from './wire.ts'
+
+type Chunk = [namespace: string[], mode: string, payload: unknown]
+
+/** Streams the graph to its end. Rejects with what the graph threw. */
+export async function drive(
+  graph: Graph,
+  input: unknown,
+  config: RunnableConfig,
+  job: Job,
+  langchain: LangChain,
+  port: RunPort,
+): Promise<void> {
+  const wanted = new Set(job.args.stream_mode)
+  const lifecycle = wanted.has('lifecycle')
+  const subgraphs = job.args.stream_subgraphs || lifecycle
+  const batch = createEventBatch(port)
+  const emit = createEmitter(wanted, job.args.stream_subgraphs, langchain, batch)
+  const streamConfig = { ...config, streamMode: graphModes(wanted), subgraphs }
+  try {
+    const chunks = wanted.has('events')
+      ? eventChunks(graph, input, streamConfig, job, batch)
+      : await graph.stream(input, streamConfig)
+    for await (const chunk of chunks) {
+      const [namespace, mode, payload] = (subgraphs ? chunk : [[], ...(chunk as unknown[])]) as Chunk
+      emit(namespace, mode, payload)
+      const room = batch.room()
+      if (room) await room
+    }
+  } finally {
+    await batch.flush()
+  }
+}
+
+function graphModes(wanted: ReadonlySet<string>): string[] {
+  const modes = new Set<string>()
+  for (const mode of wanted) {
+    if (mode === 'messages-tuple') modes.add('messages')
+    else if (mode === 'lifecycle') modes.add('tasks')
+    else if (mode !== 'events') modes.add(mode)
+  }
+  return [...modes]
+}
+
+type Emit = (namespace: string[], mode: string, payload: unknown) => void
+
+function createEmitter(
+  wanted: ReadonlySet<string>,
+  withSubgraphs: boolean,
+  langchain: LangChain,
+  batch: EventBatch,
+): Emit {
+  const messages = createMessages(langchain)
+  const lifecycle = wanted.has('lifecycle') ? createLifecycle() : undefined
+  const send = (name: string, namespace: string[], value: unknown, chunks = false) =>
+    batch.add(namespace.length ? `${name}|${namespace.join('|')}` : name, wire.print(value, { chunks }))
+
+  return (namespace, mode, payload) => {
+    if (lifecycle && mode === 'tasks')
+      for (const event of lifecycle.see(namespace, payload)) send('lifecycle', event.namespace, event)
+    if (namespace.length && !withSubgraphs) return
+    switch (mode) {
+      case 'messages': {
+        if (wanted.has('messages-tuple')) send('messages', namespace, payload, true)
+        if (wanted.has('messages'))
+          for (const [name, value] of messages.see(payload as [never, never])) send(name, namespace, value)
+        return
+      }
+      case 'checkpoints': {
+        // Beside whole checkpoints LangGraph sends short notes on them under the same mode.
+        const data = checkpointPayload(payload)
+        if (data && wanted.has('checkpoints')) send(mode, namespace, data)
+        return
+      }
+      case 'debug':
+        return send(mode, namespace, debugPayload(payload))
+      default:
+        if (wanted.has(mode)) send(mode, namespace, payload)
+    }
+  }
+}
+
+// With 'events', the graph runs inside streamEvents, and the other modes are the chunks its root run streams.
+async function* eventChunks(
+  graph: Graph,
+  input: unknown,
+  config: RunnableConfig,
+  job: Job,
+  batch: EventBatch,
+): AsyncGenerator<unknown> {
+  for await (const event of graph.streamEvents(input, { ...config, version: 'v2' })) {
+    const tags = event.tags
+    if (Array.isArray(tags) && tags.includes('langsmith:hidden')) continue
+    const isRoot = event.event === 'on_chain_stream' && event.run_id === job.run_id
+    if (isRoot) yield (event.data as { chunk: unknown }).chunk
+    batch.add('events', wire.print(event, { chunks: true }))
+  }
+}
