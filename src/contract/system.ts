@@ -35,7 +35,7 @@ export const docs = endpoint({
   path: '/docs',
   tag: 'System',
   summary: 'Show this API as a page',
-  reply: 'html',
+  reply: 'file',
 })
 
 export const openapi = endpoint({

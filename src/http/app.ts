@@ -1,0 +1,182 @@
+// The HTTP application: routes in, `fetch` out. In charge of request ids, CORS, security headers, what happens on paths
+// and methods that do not exist, and of handing a handler only what its contract let through.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Context, Hono } from 'hono'
+import type { RouteGroup } from '../config.ts'
+import type { Endpoint } from '../contract/endpoint.ts'
+import { explain, problemOf } from '../contract/problem.ts'
+import { all } from '../db/sql.ts'
+import { ApiError } from '../errors.ts'
+import { readBody } from './body.ts'
+import { createCors } from './cors.ts'
+import type { HttpDeps } from './deps.ts'
+import { type Exchange, respond, respondError } from './respond.ts'
+import type { Route } from './route.ts'
+
+/** What the Node server passes along with a request. */
+export interface NodeBindings {
+  incoming?: IncomingMessage
+  outgoing?: Pick<ServerResponse, 'destroy'>
+}
+
+export interface Http {
+  fetch(request: Request, node?: NodeBindings): Promise<Response>
+}
+
+type Env = { Bindings: { exchange: Exchange; incoming: IncomingMessage | undefined } }
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+const REQUEST_ID = /^[\w.:-]{1,128}$/
+
+/** Makes the application of the routes; those of groups that are switched off are left out. */
+export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: readonly Route[]): Http {
+  const { config, observe } = deps
+  const cors = createCors(config.cors)
+  const app = new Hono<Env>()
+
+  // where two paths fit, the one without a parameter is meant
+  const enabled = routes.filter(({ endpoint }) => !config.disabled.some((group) => groupOf(endpoint) === group))
+  const ordered = enabled.toSorted((a, b) => (templateOf(a.endpoint.path) < templateOf(b.endpoint.path) ? -1 : 1))
+  for (const route of ordered) {
+    const path = route.endpoint.path.replaceAll(/\{(\w+)\}/g, ':$1')
+    app.on(route.endpoint.method, path, (context) => serve(route, context, config.bodyLimitBytes))
+  }
+  const methodsOf = (path: string): string[] =>
+    METHODS.filter((method) => app.router.match(method, path)[0].length > 0).flatMap((method) =>
+      method === 'GET' ? ['GET', 'HEAD'] : [method],
+    )
+  app.notFound(({ req, env: { exchange } }) => {
+    const allowed = methodsOf(req.path)
+    if (allowed.length === 0) return respondError(new ApiError('not_found'), exchange)
+    const headers = { allow: [...allowed, 'OPTIONS'].join(', ') }
+    if (req.method === 'OPTIONS')
+      return respond(undefined, 204, { ...exchange, headers: { ...exchange.headers, ...headers } })
+    const detail = `${req.method} is not allowed on this path: use ${allowed.join(' or ')}.`
+    return respondError(new ApiError('method_not_allowed', detail, { headers }), exchange)
+  })
+  app.onError((error, { env: { exchange } }) => respondError(error, exchange))
+
+  const begin = (request: Request, node: NodeBindings): Exchange => {
+    const given = request.headers.get('x-request-id')
+    const requestId = given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID()
+    const { outgoing } = node
+    return {
+      requestId,
+      method: request.method,
+      path: pathOf(request.url),
+      headers: {
+        'x-request-id': requestId,
+        'x-content-type-options': 'nosniff',
+        ...cors.answer(config.cors.origins === '*' ? null : request.headers.get('origin')),
+      },
+      signal: () => request.signal,
+      cut: outgoing && (() => outgoing.destroy()),
+      observe,
+    }
+  }
+
+  return {
+    async fetch(request, node = {}) {
+      const started = performance.now()
+      const exchange = begin(request, node)
+      const { method, path, requestId: request_id } = exchange
+      const response = isPreflight(request)
+        ? preflight(request, exchange, cors.preflight)
+        : await app.fetch(request, { exchange, incoming: node.incoming })
+      observe({
+        kind: 'request_done',
+        method,
+        path,
+        status: response.status,
+        ms: performance.now() - started,
+        request_id,
+      })
+      return response
+    },
+  }
+}
+
+const templateOf = (path: string): string => path.replaceAll('{', '~')
+
+const groups: Readonly<Record<Endpoint['tag'], RouteGroup>> = {
+  Assistants: 'assistants',
+  Threads: 'threads',
+  Runs: 'runs',
+  'Stateless runs': 'runs',
+  Store: 'store',
+  System: 'meta',
+}
+// whoever watches the server must be able to, whatever is switched off
+const groupOf = (endpoint: Endpoint): RouteGroup | undefined =>
+  endpoint.path === '/ok' ? undefined : groups[endpoint.tag]
+
+const isPreflight = (request: Request): boolean =>
+  request.method === 'OPTIONS' && request.headers.has('access-control-request-method')
+
+function preflight(request: Request, exchange: Exchange, make: ReturnType<typeof createCors>['preflight']): Response {
+  const { headers } = request
+  const made = make(headers.get('origin'), headers.get('access-control-request-headers'))
+  return new Response(null, { status: 204, headers: { ...exchange.headers, ...made } })
+}
+
+function pathOf(url: string): string {
+  const start = url.indexOf('/', url.indexOf('//') + 2)
+  const end = url.indexOf('?', start)
+  return end < 0 ? url.slice(start) : url.slice(start, end)
+}
+
+async function serve(route: Route, context: Context<Env>, bodyLimitBytes: number): Promise<Response> {
+  const { endpoint } = route
+  const { exchange, incoming } = context.env
+  const request = context.req.raw
+  try {
+    if (request.url.includes('%00')) throw new ApiError('validation_failed', 'path: must not contain the NUL character')
+    const params = endpoint.params && checked('path', endpoint.params, context.req.param())
+    const query = endpoint.query && checked('query', endpoint.query, queryOf(request.url))
+    let body: unknown
+    let text = ''
+    if (endpoint.body) {
+      const { headers } = request
+      const read = await readBody({ headers, body: () => request.body, incoming }, bodyLimitBytes)
+      text = read.text
+      body = checked('body', endpoint.body, read.value === undefined && endpoint.bodyOptional ? {} : read.value)
+    }
+    const answer = await route.handle({
+      params,
+      query,
+      body,
+      text,
+      visible: all,
+      get signal() {
+        return request.signal
+      },
+      headers: request.headers,
+      requestId: exchange.requestId,
+    })
+    return respond(answer, endpoint.status ?? (endpoint.reply === 'none' ? 204 : 200), exchange)
+  } catch (error) {
+    return respondError(error, exchange)
+  }
+}
+
+function checked(part: 'path' | 'query' | 'body', schema: NonNullable<Endpoint['body']>, value: unknown): unknown {
+  const result = schema.safeParse(value, { error: explain })
+  if (result.success) return result.data
+  const { code, detail } = problemOf(part, result.error)
+  throw new ApiError(code, detail)
+}
+
+/** A query as the contract takes it: a string, or an array where a key is repeated. */
+function queryOf(url: string): Record<string, string | string[]> {
+  const query: Record<string, string | string[]> = Object.create(null)
+  const start = url.indexOf('?')
+  if (start < 0) return query
+  for (const [key, value] of new URLSearchParams(url.slice(start))) {
+    const before = query[key]
+    if (before === undefined) query[key] = value
+    else if (Array.isArray(before)) before.push(value)
+    else query[key] = [before, value]
+  }
+  return query
+}

@@ -1,0 +1,101 @@
+// Turns what a handler gave, or what it threw, into a response. In charge of the one exit for errors; headers go in as a
+// plain object at once, because the Node server writes those without building a Headers object.
+
+import { ApiError } from '../errors.ts'
+import type { Observe } from '../observe.ts'
+import { lateStream } from './late.ts'
+import { type AnyReply, kindOf, type ReplyHeaders } from './reply.ts'
+import { eventStream } from './sse.ts'
+
+/** One request and what its answer carries in any case. */
+export interface Exchange {
+  requestId: string
+  method: string
+  path: string
+  /** Headers of every answer to this request. */
+  headers: Record<string, string>
+  /** Asked for only where needed: on Node it costs. */
+  signal: () => AbortSignal
+  /** Breaks the connection, where there is one. */
+  cut?: (() => void) | undefined
+  observe: Observe
+}
+
+const STREAMED = { 'cache-control': 'no-store', 'x-accel-buffering': 'no' }
+
+/** The response for an answer; `status` is what the endpoint's success is. */
+export function respond(answer: unknown, status: number, exchange: Exchange): Response {
+  const kind = kindOf(answer)
+  if (kind === undefined) return answered(answer === undefined ? undefined : JSON.stringify(answer), status, exchange)
+  const given = answer as AnyReply
+  const own = given.headers
+  const code = given.status ?? status
+  switch (kind) {
+    case 'value': {
+      const { value } = given as { value: unknown }
+      return answered(value === undefined ? undefined : JSON.stringify(value), code, exchange, own)
+    }
+    case 'json':
+      return answered((given as { text: string }).text, code, exchange, own)
+    case 'empty':
+      return answered(undefined, given.status ?? 204, exchange, own)
+    default:
+      return streamed(given, code, exchange)
+  }
+}
+
+function answered(json: string | undefined, status: number, exchange: Exchange, own?: ReplyHeaders): Response {
+  if (json === undefined || status === 204) {
+    return new Response(null, {
+      status: json === undefined && status === 200 ? 204 : status,
+      headers: merge(exchange, own),
+    })
+  }
+  const headers = merge(exchange, own)
+  headers['content-type'] = 'application/json'
+  return new Response(exchange.method === 'HEAD' ? null : json, { status, headers })
+}
+
+function streamed(given: AnyReply, status: number, exchange: Exchange): Response {
+  const headers = merge(exchange, given.headers)
+  const failed = (error: unknown) => {
+    const { method, path, requestId: request_id } = exchange
+    exchange.observe({ kind: 'request_failed', method, path, request_id, error })
+  }
+  const head = exchange.method === 'HEAD'
+  if ('content' in given) {
+    headers['content-type'] = given.type
+    return new Response(head ? null : (given.content as string), { status, headers })
+  }
+  Object.assign(headers, STREAMED)
+  if ('source' in given) {
+    headers['content-type'] = 'text/event-stream'
+    const { cut } = exchange
+    const body = head ? null : eventStream(given.source, { signal: exchange.signal(), cut, failed })
+    return new Response(body, { status, headers })
+  }
+  headers['content-type'] = 'application/json'
+  const work = (given as { work: (signal: AbortSignal) => Promise<string> }).work
+  return new Response(head ? null : lateStream(work, { signal: exchange.signal(), failed }), { status, headers })
+}
+
+function merge(exchange: Exchange, own: ReplyHeaders = {}): Record<string, string> {
+  const headers = { ...exchange.headers }
+  for (const name in own) {
+    const value = own[name]
+    if (value !== undefined) headers[name.toLowerCase()] = value
+  }
+  return headers
+}
+
+/** The response for a failure: `{"detail", "code"}`. What was not meant for the client is observed and hidden. */
+export function respondError(thrown: unknown, exchange: Exchange): Response {
+  const error = thrown instanceof ApiError ? thrown : new ApiError('internal')
+  if (error !== thrown) {
+    const { method, path, requestId: request_id } = exchange
+    exchange.observe({ kind: 'request_failed', method, path, request_id, error: thrown })
+  }
+  const retry = error.status === 503 ? { 'retry-after': '1' } : {}
+  const body = JSON.stringify({ detail: error.message, code: error.code })
+  return answered(body, error.status, exchange, { ...retry, ...error.headers })
+}
