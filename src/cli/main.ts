@@ -3,7 +3,7 @@
 
 import { Command, Option } from 'commander'
 import { version } from '../config.ts'
-import { ConfigError, messageOf } from '../errors.ts'
+import { ApiError, ConfigError, messageOf } from '../errors.ts'
 import { withoutPasswords } from './log.ts'
 import { type DevOptions, oneExecutor, type StartOptions, whole } from './options.ts'
 
@@ -12,11 +12,16 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     await program().parseAsync(argv)
   } catch (error) {
-    const text =
-      error instanceof ConfigError || !(error instanceof Error) ? messageOf(error) : (error.stack ?? error.message)
-    process.stderr.write(withoutPasswords(`heddle: ${text}\n`))
+    process.stderr.write(withoutPasswords(`heddle: ${explain(error)}\n`))
     process.exit(1)
   }
+}
+
+function explain(error: unknown): string {
+  if (error instanceof ConfigError || !(error instanceof Error)) return messageOf(error)
+  if (!(error instanceof ApiError) || error.code !== 'database_unavailable') return error.stack ?? error.message
+  const cause = error.cause instanceof AggregateError ? error.cause.errors[0] : error.cause
+  return `The database cannot be reached: ${messageOf(cause)}.`
 }
 
 function program(): Command {

@@ -1,0 +1,87 @@
+import { expect, test } from 'vitest'
+import { createLog, withoutPasswords } from '../../src/cli/log.ts'
+import type { Observation } from '../../src/observe.ts'
+
+const lines = (options: Partial<Parameters<typeof createLog>[0]>, ...seen: Observation[]): string[] => {
+  const written: string[] = []
+  const observe = createLog(
+    { level: 'info', json: false, color: false, ...options },
+    { write: (line) => written.push(line) },
+  )
+  for (const observation of seen) observe(observation)
+  return written
+}
+
+const settled: Observation = {
+  kind: 'run_settled',
+  run_id: 'r',
+  thread_id: 't',
+  attempt: 2,
+  outcome: 'success',
+  ms: 12.345,
+}
+const failed: Observation = { ...settled, outcome: 'error', error: 'boom' }
+const request = (path: string, status: number): Observation => ({
+  kind: 'request_done',
+  method: 'GET',
+  path,
+  status,
+  ms: 1,
+  request_id: 'q',
+})
+
+test('a line for people holds the time, level, words and fields', () => {
+  expect(lines({}, settled)[0]).toMatch(/^\d\d:\d\d:\d\d info {2}run success run_id=r thread_id=t attempt=2 ms=12.3\n$/)
+})
+
+test('a JSON line can be parsed and names the kind of observation', () => {
+  const [line = ''] = lines({ json: true }, failed)
+  expect(JSON.parse(line)).toEqual({
+    level: 'warn',
+    time: expect.stringMatching(/^\d{4}-.*Z$/),
+    kind: 'run_settled',
+    run_id: 'r',
+    thread_id: 't',
+    attempt: 2,
+    ms: 12.3,
+    error: 'boom',
+    msg: 'run error',
+  })
+})
+
+test('the level decides what is written', () => {
+  const created: Observation = { kind: 'run_created', run_id: 'r', thread_id: 't', strategy: 'enqueue' }
+  expect(lines({ level: 'debug' }, created, settled, failed)).toHaveLength(3)
+  expect(lines({ level: 'info' }, created, settled, failed)).toHaveLength(2)
+  expect(lines({ level: 'warn' }, created, settled, failed)).toHaveLength(1)
+  expect(lines({ level: 'silent' }, created, settled, failed)).toHaveLength(0)
+})
+
+test('requests are written, health probes only at debug, failures as errors', () => {
+  expect(lines({}, request('/threads', 200), request('/ok', 200))).toHaveLength(1)
+  expect(lines({ level: 'error' }, request('/ok', 500), request('/threads', 404))).toHaveLength(1)
+})
+
+test('an error is written with its stack and its cause', () => {
+  const error = new Error('outer', { cause: new Error('inner') })
+  const [line = ''] = lines({}, { kind: 'request_failed', method: 'GET', path: '/x', request_id: 'q', error })
+  expect(line).toContain('error GET /x failed request_id=q error=outer cause=inner\n')
+  expect(line).toContain('log.test.ts')
+})
+
+test.each([true, false])('passwords in addresses are never written (json: %s)', (json) => {
+  const error = new Error('cannot reach postgres://heddle:hunter2@db:5432/x')
+  const [line = ''] = lines({ json }, { kind: 'database_failed', where: 'connect to redis://:hunter2@cache', error })
+  expect(line).toContain('postgres://heddle:***@db')
+  expect(line).not.toContain('hunter2')
+})
+
+test('addresses without a password are left alone', () => {
+  const text = 'http://127.0.0.1:2024/docs and postgres://user@db/x, mail a@b.example'
+  expect(withoutPasswords(text)).toBe(text)
+})
+
+test('colours are only there when asked for', () => {
+  expect(lines({}, settled)[0]).not.toContain('\x1b[')
+  expect(lines({ color: true }, settled)[0]).toContain('\x1b[36minfo ')
+})
