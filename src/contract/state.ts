@@ -129,7 +129,11 @@ export const updateState = endpoint({
   permission: 'threads:update',
   params: threadParams,
   body: stateUpdate,
-  reply: z.object({ checkpoint: c.checkpointReply }),
+  reply: z.object({
+    checkpoint: c.checkpointReply,
+    configurable: c.checkpointReply.meta({ description: 'The same, for clients that read it here.' }),
+    checkpoint_id: z.string().nullable().optional(),
+  }),
   errors: [...reading.errors, 'thread_busy', 'graph_has_no_state', 'invalid_update'],
 })
 

@@ -211,6 +211,11 @@ export async function remove(db: Db, id: string, visible: Sql): Promise<void> {
   if (!gone.length) missing(id)
 }
 
+/** The assistant's runs that have not ended. */
+export const activeRuns = (db: Db, id: string): Promise<{ run_id: string; thread_id: string }[]> =>
+  db.rows(sql`
+    select run_id, thread_id from runs where assistant_id = ${id}::uuid and status in ('pending', 'running')`)
+
 /** Inserts the graphs' own assistants where they are missing, and takes over a new description where nobody has
  *  changed the assistant since. Safe for many processes at once. */
 export async function ensureSystem(

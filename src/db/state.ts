@@ -16,7 +16,6 @@ export interface StateSubject {
   config: Record<string, unknown>
   /** The config of the assistant that the thread was last run with; null where there is none. */
   assistant_config: Record<string, unknown> | null
-  assistant_context: unknown
 }
 
 const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and doomed_at is null and ${visible}`
@@ -27,7 +26,7 @@ const newest = (id: string): Sql =>
 export async function subject(db: Db, id: string, visible: Sql): Promise<StateSubject> {
   const row = await one(
     db.rows<StateSubject>(sql`
-      select t.*, a.config as assistant_config, a.context as assistant_context
+      select t.*, a.config as assistant_config
       from (select thread_id, metadata, config from threads where ${byId(id, visible)}) t
       left join assistants a on a.assistant_id =
         case when t.metadata ->> 'assistant_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
