@@ -12,6 +12,7 @@ import { createRedisBus } from '../../src/bus/redis.ts'
 import { openNotify } from '../../src/db/notify.ts'
 import { ConfigError } from '../../src/errors.ts'
 import type { Observation } from '../../src/observe.ts'
+import { needed } from '../support/databases.ts'
 import { startProxy, type TcpProxy } from '../support/proxy.ts'
 import { until } from '../support/until.ts'
 
@@ -32,12 +33,6 @@ interface Stage {
   close(): Promise<void>
 }
 
-const need = (key: string): string => {
-  const value = process.env[key]
-  if (!value) throw new Error(`${key} is not set: run the tests with npm test or vitest's global setup`)
-  return value
-}
-
 const behind = (proxy: TcpProxy): Pick<Stage, 'cut' | 'breakDown' | 'freeze' | 'mend' | 'connections' | 'refused'> => ({
   cut: async () => proxy.cut(),
   breakDown: () => proxy.refuse(),
@@ -50,7 +45,7 @@ const behind = (proxy: TcpProxy): Pick<Stage, 'cut' | 'breakDown' | 'freeze' | '
 const stages: Record<string, () => Promise<Stage>> = {
   memory: async () => ({ open: async (observe) => createMemoryBus(observe), close: async () => {} }),
   redis: async () => {
-    const proxy = await startProxy(need('TEST_REDIS_URI'), 6379)
+    const proxy = await startProxy(needed('TEST_REDIS_URI'), 6379)
     const prefix = `${randomUUID()}:`
     return {
       ...behind(proxy),
@@ -72,7 +67,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     }
   },
   postgres: async () => {
-    const proxy = await startProxy(need('TEST_DATABASE_URI'), 5432)
+    const proxy = await startProxy(needed('TEST_DATABASE_URI'), 5432)
     const channel = `bus_${randomUUID().replace(/[^a-f]/g, '')}`
     return {
       ...behind(proxy),
@@ -299,7 +294,7 @@ test('refuses a Redis URL that is none', async () => {
 })
 
 test('never shows a password', async () => {
-  const url = new URL(need('TEST_REDIS_URI'))
+  const url = new URL(needed('TEST_REDIS_URI'))
   url.password = 'secret'
   const bus = await createRedisBus({ url: url.href, observe: () => {} })
   expect(bus.description).toBe(`redis ${url.host}`)

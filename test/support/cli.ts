@@ -2,7 +2,10 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const bin = fileURLToPath(new URL('../../bin/heddle.js', import.meta.url))
@@ -17,8 +20,8 @@ export interface Running {
   process: ChildProcess
   /** Everything printed so far. */
   output(): string
-  /** Resolves with the match when the output (both streams) holds the pattern; rejects if the process ends before. */
-  shown(pattern: RegExp): Promise<RegExpExecArray>
+  /** Resolves with the match when the output (both streams, from an offset) holds it; rejects if the process ends before. */
+  shown(pattern: RegExp, from?: number): Promise<RegExpExecArray>
   /** Sends a signal and resolves when the process is gone. */
   stop(signal?: NodeJS.Signals): Promise<Ended>
   ended: Promise<Ended>
@@ -55,10 +58,10 @@ export function heddle(args: readonly string[], options: { env?: Record<string, 
     process: child,
     output: () => mixed,
     ended,
-    shown: (pattern) =>
+    shown: (pattern, from = 0) =>
       new Promise((resolve, reject) => {
         const look = () => {
-          const match = pattern.exec(mixed)
+          const match = pattern.exec(mixed.slice(from))
           if (match) resolve(match)
           else if (child.exitCode !== null || child.signalCode !== null)
             reject(new Error(`ended without ${pattern}:\n${mixed}`))
@@ -87,4 +90,32 @@ export async function holdPort(port = 0): Promise<{ port: number; release: () =>
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('no port')
   return { port: address.port, release: () => new Promise((resolve) => void server.close(() => resolve())) }
+}
+
+/** A project in a temporary folder: `files` by name, with this repository's node_modules in reach. */
+export function makeProject(files: Record<string, string>): {
+  dir: string
+  config: string
+  write: (name: string, text: string) => void
+  remove: () => void
+} {
+  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'heddle-project-')))
+  symlinkSync(fileURLToPath(new URL('../../node_modules', import.meta.url)), join(dir, 'node_modules'))
+  const write = (name: string, text: string) => writeFileSync(join(dir, name), text)
+  for (const [name, text] of Object.entries(files)) write(name, text)
+  return {
+    dir,
+    config: join(dir, 'langgraph.json'),
+    write,
+    remove: () => rmSync(dir, { recursive: true, force: true }),
+  }
+}
+
+/** Looks until there is something to see (not false, not undefined); the test's own time limit ends it. */
+export async function eventually<T>(look: () => Promise<T | undefined | false> | T | undefined | false): Promise<T> {
+  for (;;) {
+    const seen = await look()
+    if (seen !== undefined && seen !== false) return seen
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
 }

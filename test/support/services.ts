@@ -2,12 +2,14 @@
 // of their start and stop around a whole test run; must leave no process and no file behind.
 
 import { startPostgres, startRedis } from '../../scripts/servers.mjs'
+import { makeTemplate } from './databases.ts'
 
 /** Starts what is not given by the environment and names it there for the test processes. Returns the way to stop it. */
 export async function startServices(): Promise<() => Promise<void>> {
   const stops: (() => Promise<void>)[] = []
   const stop = async () => {
-    await Promise.all(stops.splice(0).map((each) => each()))
+    // The template is dropped before its server stops.
+    for (const each of stops.splice(0).reverse()) await each()
   }
   try {
     const start = async (key: string, launch: typeof startRedis) => {
@@ -17,6 +19,7 @@ export async function startServices(): Promise<() => Promise<void>> {
       process.env[key] = server.uri
     }
     await Promise.all([start('TEST_DATABASE_URI', () => startPostgres()), start('TEST_REDIS_URI', startRedis)])
+    stops.push(await makeTemplate())
   } catch (error) {
     await stop()
     throw error
