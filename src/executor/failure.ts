@@ -16,8 +16,8 @@ function nameOf(thrown: unknown): string {
     if (typeof thrown !== 'object' || thrown === null) return 'Error'
     const { name } = thrown as { name?: unknown }
     if (typeof name === 'string' && name !== '') return name.slice(0, 200)
-    const constructor = (thrown as { constructor?: { name?: unknown } }).constructor?.name
-    return typeof constructor === 'string' && constructor !== 'Object' && constructor !== '' ? constructor : 'Error'
+    const className = (thrown as { constructor?: { name?: unknown } }).constructor?.name
+    return typeof className === 'string' && className !== 'Object' && className !== '' ? className : 'Error'
   } catch {
     return 'Error'
   }

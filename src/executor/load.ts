@@ -89,7 +89,7 @@ async function exported(source: Omit<GraphSource, 'value'>, options: LoadOptions
   if (source.path === undefined) throw new Refusal('has neither a path nor a value')
   const module = await options.importFile(source.path)
   const name = source.export ?? 'default'
-  const value = await valueOf(module, name)
+  const value = await exportOf(module, name)
   if (value !== undefined) return value
   const names = Object.keys(module).filter((key) => key !== 'default' && key !== 'module.exports')
   throw new Refusal(
@@ -98,7 +98,7 @@ async function exported(source: Omit<GraphSource, 'value'>, options: LoadOptions
 }
 
 // What CommonJS exports is also, and sometimes only, found on `default`.
-function valueOf(module: Record<string, unknown>, name: string): unknown {
+function exportOf(module: Record<string, unknown>, name: string): unknown {
   if (module[name] !== undefined && !(name === 'default' && isNamespace(module.default))) return module[name]
   const inner = module.default
   return typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>)[name] : undefined

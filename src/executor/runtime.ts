@@ -5,14 +5,29 @@ import { ApiError } from '../errors.ts'
 import type { Storage } from './executor.ts'
 import type { Runtime } from './guest.ts'
 import { createLangChainLoader } from './langchain.ts'
-import { type Graphs, loadGraphs } from './load.ts'
+import { type Graphs, type LoadedGraph, loadGraphs } from './load.ts'
 import type { HostCalls } from './protocol.ts'
 import { execute } from './run.ts'
+import { getHistory, getState, updateState } from './state.ts'
 
 export interface RuntimeOptions {
   /** Graphs given as values, by graph id. */
   values?: ReadonlyMap<string, unknown>
   importFile(path: string): Promise<Record<string, unknown>>
+}
+
+type Calls = {
+  [M in keyof HostCalls]?: (
+    loaded: LoadedGraph,
+    params: HostCalls[M]['params'],
+    storage: Storage,
+  ) => Promise<HostCalls[M]['value']>
+}
+
+const CALLS: Calls = {
+  'state.get': getState,
+  'state.history': getHistory,
+  'state.update': updateState,
 }
 
 /** Makes a runtime without graphs; `load` brings them. */
@@ -30,8 +45,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return graphs.statuses
     },
     execute: (job, port) => execute(() => find(job.graph_id), job, port),
-    call: async <M extends keyof HostCalls>(method: M, _params: HostCalls[M]['params'], _storage: Storage) => {
-      throw new ApiError('not_supported', `The executor does not know the call "${method}".`)
+    call: async (method, params, storage) => {
+      const answer = Object.hasOwn(CALLS, method) ? CALLS[method] : undefined
+      if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)
+      return answer(find(params.graph_id), params, storage)
     },
   }
 }

@@ -25,6 +25,8 @@ export interface SaverDeps {
   codec: Codec
   storage: Pick<Storage, 'checkpoint.get' | 'checkpoint.list'>
   sink: CheckpointSink
+  /** Joins the metadata of every checkpoint, beneath that of the config. */
+  metadata?: Record<string, unknown>
   /** The thread has no checkpoint at all: what this saver did not put need not be asked for. */
   fresh?: boolean
   /** Told of the first value that cannot be stored. */
@@ -112,7 +114,7 @@ export function createSaver(deps: SaverDeps): Saver {
           blob: codec.encode(channel_values[channel], `channel "${channel}"`),
         })),
     )
-    const stored = storedMetadata(config.metadata, metadata)
+    const stored = storedMetadata({ ...deps.metadata, ...config.metadata }, metadata)
     touched.add(checkpoint_ns)
     const next = { configurable: { thread_id, checkpoint_ns, checkpoint_id: checkpoint.id } }
     if (checkpoint_ns === '') {
