@@ -59,7 +59,7 @@ function events(entries: readonly Entry[]): Sql | undefined {
     select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.batch
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
       ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.batch)}::text[]) as n(i, first_seq, last_seq, batch)
-    join fence f using (i))`
+    join fence f using (i) on conflict do nothing)`
 }
 
 function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {

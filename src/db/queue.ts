@@ -53,14 +53,9 @@ export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[
       held.epoch, held.last_seq, held.state_updated_at,
       (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
 
-/** How long until the next run that waits for its time, in milliseconds; undefined when none does. */
-export const nextDue = async (db: Db): Promise<number | undefined> => {
-  const row = await one(
-    db.rows<{ ms: number | null }>(sql`select (extract(epoch from min(available_at) - clock_timestamp()) * 1000)::float8 as ms
-      from runs where status = 'pending' and available_at > clock_timestamp()`),
-  )
-  return row?.ms ?? undefined
-}
+/** True while any run waits, whether or not it may start now. */
+export const anyWaiting = async (db: Db): Promise<boolean> =>
+  (await db.rows(sql`select 1 from runs where status = 'pending' limit 1`)).length > 0
 
 /** Wishes to cancel among a worker's runs, for when the message was lost. */
 export const wishes = (db: Db, workerId: string): Promise<{ run_id: string; cancel_action: 'interrupt' | 'rollback' }[]> =>
@@ -70,6 +65,7 @@ export const wishes = (db: Db, workerId: string): Promise<{ run_id: string; canc
 export interface Abandoned {
   run_id: string
   thread_id: string
+  epoch: number
   attempt: number
   temporary: boolean
   cancel_action: 'interrupt' | 'rollback' | null
@@ -77,18 +73,26 @@ export interface Abandoned {
 
 /** Locks runs whose worker has let its lease run out, with their threads, for one rescuer. */
 export const abandoned = (db: Db, limit: number): Promise<Abandoned[]> =>
-  db.rows(sql`select r.run_id, r.thread_id, r.attempt, r.temporary, r.cancel_action
+  db.rows(sql`select r.run_id, r.thread_id, t.epoch, r.attempt, r.temporary, r.cancel_action
     from runs r join threads t on t.thread_id = r.thread_id
     where r.status = 'running' and not exists (select 1 from workers w
       where w.worker_id = r.worker_id and w.lease_until >= clock_timestamp())
     limit ${limit} for no key update of t, r skip locked`)
 
-/** Puts running runs back into the queue and moves the epoch on. `uncharge` gives the attempt back. */
-export const requeue = (db: Db, runIds: readonly string[], options: { uncharge: boolean }): Promise<{ run_id: string }[]> =>
-  db.rows(sql`with t as (update threads set held_by = null, epoch = epoch + 1 where held_by = any(${runIds}::uuid[]))
-    update runs set status = 'pending', worker_id = null, updated_at = clock_timestamp(),
-      attempt = attempt - ${options.uncharge ? 1 : 0}
-    where run_id = any(${runIds}::uuid[]) and status = 'running' returning run_id`)
+/** Puts running runs back into the queue, if they are still held at that epoch, and moves the epoch on. `uncharge`
+ *  gives the attempt back. */
+export const requeue = (
+  db: Db,
+  held: readonly { run_id: string; thread_id: string; epoch: number }[],
+  options: { uncharge: boolean },
+): Promise<{ run_id: string }[]> =>
+  db.rows(sql`with t as (update threads t set held_by = null, epoch = t.epoch + 1
+      from unnest(${held.map((h) => h.thread_id)}::uuid[], ${held.map((h) => h.run_id)}::uuid[],
+        ${held.map((h) => h.epoch)}::bigint[]) as n(thread_id, run_id, epoch)
+      where t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch returning n.run_id)
+    update runs r set status = 'pending', worker_id = null, updated_at = clock_timestamp(),
+      attempt = r.attempt - ${options.uncharge ? 1 : 0}::int
+    from t where r.run_id = t.run_id and r.status = 'running' returning r.run_id`)
 
 /** Ends a running run without its worker (dead, or out of attempts), under the thread's lock, and moves the epoch on. */
 export const end = (
@@ -106,6 +110,22 @@ export const end = (
     update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
       cancel_reason = coalesce(cancel_reason, ${how.reason}), ended_at = clock_timestamp(), updated_at = clock_timestamp()
     where run_id = ${runId} and status = 'running' returning run_id`)
+
+/** Locks the thread if the run still holds it at that epoch. */
+export const lockHeld = (db: Db, held: { run_id: string; thread_id: string; epoch: number }): Promise<unknown[]> =>
+  db.rows(sql`select 1 from threads where thread_id = ${held.thread_id} and held_by = ${held.run_id}
+    and epoch = ${held.epoch} for no key update`)
+
+/** Forgets every worker, for an embedded database whose lock says that no other process lives. */
+export const forgetWorkers = (db: Db): Promise<unknown> => db.rows(sql`delete from workers`)
+
+/** Deletes temporary threads whose run ended a while ago, in a small batch. */
+export const sweepDoomed = async (db: Db, seconds: number, limit: number): Promise<number> =>
+  (
+    await db.rows(sql`delete from threads where thread_id in (select thread_id from threads
+      where doomed_at < clock_timestamp() - make_interval(secs => ${seconds}::float8) limit ${limit} for update skip locked)
+      returning 1`)
+  ).length
 
 /** Forgets workers whose leases ended long ago. */
 export const sweepWorkers = (db: Db): Promise<unknown> =>

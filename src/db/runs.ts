@@ -2,6 +2,7 @@
 // claiming is in db/queue.ts, everything a running run writes is in db/journal.ts.
 
 import { type Db, one } from './db.ts'
+import type { MultitaskStrategy } from '../contract/runs.ts'
 import { json } from './json.ts'
 import { and, type Sql, sql } from './sql.ts'
 
@@ -16,7 +17,7 @@ export interface RunRow {
   status: RunStatus
   metadata: Record<string, unknown>
   kwargs: Record<string, unknown>
-  multitask_strategy: string
+  multitask_strategy: MultitaskStrategy
   cancel_reason: string | null
 }
 
@@ -108,7 +109,7 @@ export interface NewRun {
   graph_id: string
   metadata: Record<string, unknown>
   kwargs: Record<string, unknown>
-  multitask_strategy: string
+  multitask_strategy: MultitaskStrategy
   after_seconds: number
   temporary: boolean
   /** The worker that starts it at once, in this very statement; null leaves it to the queue. */

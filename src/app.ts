@@ -1,0 +1,251 @@
+// The composition root: settings in, a running server out. In charge of making the parts, of the order in which they
+// start and stop, and of nothing else.
+
+import { resolve } from 'node:path'
+import type { Bus } from './bus/bus.ts'
+import { createMemoryBus } from './bus/memory.ts'
+import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
+import type { Database } from './db/db.ts'
+import { migrate } from './db/migrate.ts'
+import { type DatabaseSettings, openDatabase } from './db/open.ts'
+import * as queue from './db/queue.ts'
+import { ApiError, ConfigError } from './errors.ts'
+import type { Executor, Storage } from './executor/executor.ts'
+import type { GraphSource, GraphStatus } from './executor/protocol.ts'
+import { createRegistry, ensureAssistants } from './graph/registry.ts'
+import { createStorage } from './graph/storage.ts'
+import { createHttp } from './http/app.ts'
+import { type Listening, listen } from './http/listen.ts'
+import { allRoutes } from './http/routes.ts'
+import { type Observe, silent } from './observe.ts'
+import { createEngine, type Engine } from './runs/engine.ts'
+import { createJournal } from './worker/journal.ts'
+import { createPruner } from './worker/pruner.ts'
+import { createWorker, type Worker } from './worker/worker.ts'
+
+/** How long a graph may ignore its abort signal. */
+const ABORT_GRACE_MS = 10_000
+
+/** A graph by value, by `path:export`, or in full. */
+export type GraphSetting = string | GraphSource | object
+
+export interface HeddleOptions {
+  /** Graphs by id; a list where they name themselves. */
+  graphs: Record<string, GraphSetting> | readonly GraphSource[]
+  /** Where relative paths of graphs begin; the working directory by default. */
+  projectDir?: string
+  /** Where graph code runs: in a child process (default; graphs by path only), or in this one. */
+  executor?: 'child' | 'inline'
+  /** The environment of the child. */
+  env?: Record<string, string | undefined>
+  /** In memory by default: then nothing outlives the process. */
+  database?: DatabaseSettings
+  /** Without it, processes on one Postgres tell each other through it. */
+  redis?: { uri: string; prefix?: string; cluster?: boolean }
+  /** `api` serves requests and runs nothing, `worker` the other way round; both by default. */
+  role?: 'all' | 'api' | 'worker'
+  dev?: boolean
+  config?: Partial<ServerConfig>
+  observe?: Observe
+}
+
+export interface Heddle {
+  /** A standard handler. */
+  fetch(request: Request): Promise<Response>
+  /** Listens on a port; 0 takes a free one. */
+  listen(at?: { host?: string; port?: number }): Promise<{ url: string; port: number }>
+  /** The graphs as last loaded. */
+  graphs(): readonly GraphStatus[]
+  /** Loads the graphs anew. */
+  reload(): Promise<readonly GraphStatus[]>
+  /** Lets runs finish (at most `shutdownGraceSeconds`), gives the rest back, and closes everything. */
+  close(): Promise<void>
+  /** What it stands on, for people. */
+  readonly database: string
+  readonly bus: string
+}
+
+/** Starts a server. Throws `ConfigError` for settings that cannot work. */
+export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
+  const observe = options.observe ?? silent
+  const config: ServerConfig = { ...defaultServerConfig, ...options.config, dev: options.dev ?? false }
+  const settings = options.database ?? { memory: true }
+  const opened: { close(): Promise<void> }[] = []
+  /** Whatever fails while starting, what was opened before is closed. */
+  const opening = async <T extends { close(): Promise<void> }>(made: Promise<T>): Promise<T> => {
+    const part = await made
+    opened.unshift(part)
+    return part
+  }
+  try {
+    const parts = await createExecutor(options, config, observe)
+    // Independent of each other, and each takes its time.
+    const loading = parts.executor.start()
+    loading.catch(() => {})
+    opened.unshift({ close: () => parts.executor.close() })
+    const db = await opening(openDatabase({ ...settings, ...('uri' in settings && { poolSize: config.poolSize }) }, observe))
+    await migrate(db)
+    if (db.kind === 'pglite') await queue.forgetWorkers(db)
+    const leaseDb = db.kind === 'pg' ? await opening(openDatabase({ ...settings, poolSize: 1 }, observe)) : db
+    const bus = await opening(openBus(options, observe))
+    const graphs = await loading
+    await ensureAssistants(db, graphs)
+    return assemble({ options, config, observe, db, leaseDb, bus, ...parts, opened })
+  } catch (error) {
+    for (const part of opened) await part.close().catch(() => {})
+    throw error
+  }
+}
+
+interface Parts {
+  options: HeddleOptions
+  config: ServerConfig
+  observe: Observe
+  db: Database
+  leaseDb: Database
+  bus: Bus
+  executor: Executor
+  /** Gives the executor its storage, which needs the database. */
+  connect: (storage: Storage) => void
+  opened: { close(): Promise<void> }[]
+}
+
+async function assemble(parts: Parts): Promise<Heddle> {
+  const { options, config, observe, db, bus, executor } = parts
+  const registry = createRegistry({ executor })
+  let worker: Worker | undefined
+  const engine: Engine = createEngine({ db, bus, registry, observe, durability: config.durability, worker: () => worker })
+  parts.connect(createStorage({ db, flushed: async (threadId) => worker?.flushed(threadId) }))
+  if (options.role !== 'api') {
+    worker = createWorker(
+      {
+        db,
+        leaseDb: parts.leaseDb,
+        bus,
+        executor,
+        observe,
+        journal: (trusted) => createJournal({ db, bus, observe, trusted }),
+        onSettled: engine.settled,
+      },
+      {
+        slots: config.jobsPerWorker,
+        maxAttempts: config.maxAttempts,
+        runTimeoutSeconds: config.runTimeoutSeconds,
+        leaseSeconds: config.leaseSeconds,
+        // The executor gives up on a graph first, and says so; this is for an executor that does not answer.
+        abortGraceMs: ABORT_GRACE_MS + 5_000,
+        pollMs: 1_000,
+      },
+    )
+  }
+  const pruner = createPruner({ db, observe }, { eventTtlSeconds: config.eventTtlSeconds, everyMs: 30_000 })
+  await worker?.start()
+  if (worker) pruner.start()
+  const deps = { db, bus, executor, registry, config, observe, engine }
+  const http = createHttp(deps, allRoutes(deps))
+  const listening: Listening[] = []
+  let closing: Promise<void> | undefined
+  const fetch: Heddle['fetch'] = async (request) => http.fetch(request)
+
+  async function close(): Promise<void> {
+    observe({ kind: 'server_closing', reason: 'close' })
+    const ports = listening.map((port) => port.close(Math.min(config.shutdownGraceSeconds, 5) * 1_000))
+    await pruner.stop()
+    await worker?.stop(config.shutdownGraceSeconds * 1_000)
+    engine.close()
+    await Promise.all(ports)
+    for (const part of parts.opened) await part.close()
+  }
+
+  return {
+    fetch,
+    async listen({ host = '127.0.0.1', port = 0 } = {}) {
+      if (closing) throw new ApiError('shutting_down')
+      const at = await listen(http, { host, port })
+      listening.push(at)
+      const names = executor.graphs().map(({ graph_id }) => graph_id)
+      observe({ kind: 'server_listening', url: at.url, database: db.description, bus: bus.description, graphs: names })
+      return { url: at.url, port: at.port }
+    },
+    graphs: () => executor.graphs(),
+    async reload() {
+      const graphs = await executor.reload()
+      await ensureAssistants(db, graphs)
+      return graphs
+    },
+    close: () => {
+      closing ??= close()
+      return closing
+    },
+    database: db.description,
+    bus: bus.description,
+  }
+}
+
+/** The executor, started before the database is there; what it reads until then waits. */
+async function createExecutor(
+  options: HeddleOptions,
+  config: ServerConfig,
+  observe: Observe,
+): Promise<{ executor: Executor; connect: (storage: Storage) => void }> {
+  let connect: (storage: Storage) => void = () => {}
+  const ready = new Promise<Storage>((resolve) => {
+    connect = resolve
+  })
+  const storage: Storage = {
+    'checkpoint.get': async (params) => (await ready)['checkpoint.get'](params),
+    'checkpoint.list': async (params) => (await ready)['checkpoint.list'](params),
+    'store.batch': async (params) => (await ready)['store.batch'](params),
+  }
+  const projectDir = resolve(options.projectDir ?? '.')
+  const graphs = graphSources(options.graphs, projectDir)
+  const byValue = graphs.find(({ value }) => value !== undefined)
+  if (options.executor === 'inline' || (options.executor === undefined && byValue !== undefined)) {
+    const { createInlineExecutor } = await import('./executor/inline.ts')
+    return { connect, executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace: ABORT_GRACE_MS }) }
+  }
+  if (byValue !== undefined) {
+    throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)
+  }
+  const { createChildExecutor } = await import('./executor/child-process.ts')
+  const env = options.env ?? executorVariables(processVariables(), {})
+  return {
+    connect,
+    executor: createChildExecutor({
+      graphs,
+      projectDir,
+      env,
+      storage,
+      observe,
+      abortGrace: ABORT_GRACE_MS,
+      ...(config.executorMemoryMb !== undefined && { memoryMb: config.executorMemoryMb }),
+    }),
+  }
+}
+
+function graphSources(given: HeddleOptions['graphs'], projectDir: string): GraphSource[] {
+  if (Array.isArray(given)) return [...(given as readonly GraphSource[])]
+  return Object.entries(given as Record<string, GraphSetting>).map(([graph_id, setting]): GraphSource => {
+    if (typeof setting === 'object' && 'graph_id' in setting) return setting as GraphSource
+    if (typeof setting !== 'string') return { graph_id, value: setting }
+    const colon = setting.lastIndexOf(':')
+    if (colon <= 0) throw new ConfigError(`The graph "${graph_id}" must be a graph or "path:export", not "${setting}".`)
+    return { graph_id, path: resolve(projectDir, setting.slice(0, colon)), export: setting.slice(colon + 1) }
+  })
+}
+
+async function openBus({ database, redis }: HeddleOptions, observe: Observe): Promise<Bus> {
+  if (redis !== undefined) {
+    const { createRedisBus } = await import('./bus/redis.ts')
+    return createRedisBus({
+      url: redis.uri,
+      observe,
+      ...(redis.prefix !== undefined && { prefix: redis.prefix }),
+      ...(redis.cluster !== undefined && { cluster: redis.cluster }),
+    })
+  }
+  if (database === undefined || !('uri' in database)) return createMemoryBus(observe)
+  const { createPostgresBus } = await import('./bus/postgres.ts')
+  const { openNotify } = await import('./db/notify.ts')
+  return createPostgresBus({ observe, connect: (handlers) => openNotify({ uri: database.uri, ...handlers }) })
+}

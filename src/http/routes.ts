@@ -1,0 +1,19 @@
+// Every route of the server, in one list.
+
+import { assistantRoutes } from './assistants.ts'
+import type { HttpDeps } from './deps.ts'
+import type { Route } from './route.ts'
+import { runRoutes } from './runs.ts'
+import { stateRoutes } from './state.ts'
+import { storeRoutes } from './store.ts'
+import { systemRoutes } from './system.ts'
+import { threadRoutes } from './threads.ts'
+
+export const allRoutes = (deps: HttpDeps): Route[] => [
+  ...assistantRoutes(deps),
+  ...threadRoutes(deps),
+  ...stateRoutes(deps),
+  ...runRoutes(deps),
+  ...storeRoutes(deps),
+  ...systemRoutes(deps),
+]

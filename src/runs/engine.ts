@@ -1,0 +1,242 @@
+// The engine: what the HTTP layer asks of runs. In charge of tying creating, following and waiting together so that
+// whoever starts a run hears all of it; the parts do the work.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Bus } from '../bus/bus.ts'
+import type { Db } from '../db/db.ts'
+import type { Claimed } from '../db/queue.ts'
+import * as runs from '../db/runs.ts'
+import type { Sql } from '../db/sql.ts'
+import { ApiError } from '../errors.ts'
+import type { Registry } from '../graph/registry.ts'
+import type { Observe } from '../observe.ts'
+import { announce, type CancelRequest, cancelRun, cancelRuns } from './cancel.ts'
+import { type CreateRequest, type Creation, createRun, newIds } from './create.ts'
+import {
+  followRun,
+  followThread,
+  type Result,
+  resultText,
+  type SentEvent,
+  startOf,
+  type ThreadMode,
+  type Wanted,
+  waitForResult,
+} from './join.ts'
+import { hasEnded } from './lifecycle.ts'
+import { createTails, type Tail } from './tails.ts'
+
+const ASK_AFTER_MS = 1_000
+
+/** A slot of this process's worker, kept for a run that is being created. */
+export interface Reservation {
+  readonly worker_id: string
+  start(claimed: Claimed): void
+  release(): void
+}
+
+/** This process's worker, where it has one. */
+export interface LocalWorker {
+  reserve(): Reservation | undefined
+  /** Resolves when nothing that a run of this process wrote on the thread waits to be stored. */
+  flushed(threadId: string): Promise<void>
+}
+
+type RunRef = { run_id: string; thread_id: string }
+
+/** A run that was started, with what it will say. */
+export interface Started {
+  run: runs.RunRow
+  replayed: boolean
+}
+
+export interface Engine {
+  /** Creates a run and leaves it to itself. */
+  create(request: CreateRequest): Promise<Started>
+  /** Creates a run and follows it from its first event. */
+  stream(request: CreateRequest, wanted: Wanted, signal: AbortSignal): Promise<Started & { events: AsyncGenerator<SentEvent, void, undefined> }>
+  /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
+  wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<string | undefined> }>
+  /** Waits for a run that exists. */
+  join(run: { thread_id: string; run_id: string }, visible: Sql, signal: AbortSignal): Promise<string | undefined>
+  /** Follows a run that exists; throws `run_not_found`. */
+  joinStream(
+    run: { thread_id: string | null; run_id: string },
+    options: { lastEventId: string | null; wanted: Wanted; visible: Sql; signal: AbortSignal },
+  ): Promise<{ run: RunRef; events: AsyncGenerator<SentEvent, void, undefined> }>
+  /** Follows a thread over its runs; the caller has checked that the thread may be seen. */
+  threadStream(
+    threadId: string,
+    options: { lastEventId: string | null; modes: readonly ThreadMode[]; signal: AbortSignal },
+  ): Promise<AsyncGenerator<SentEvent, void, undefined>>
+  /** Cancels a run; with `wait`, resolves when it has ended. */
+  cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
+  cancelMany(which: Parameters<typeof runs.toCancel>[1], request: Omit<CancelRequest, 'thread_id' | 'run_id'>): Promise<void>
+  /** Tells local waiters; called by the worker after the commit. */
+  settled(runId: string, result: Result): void
+  close(): void
+}
+
+export function createEngine(deps: {
+  db: Db
+  bus: Bus
+  registry: Registry
+  observe: Observe
+  durability: 'sync' | 'async' | 'exit'
+  /** Asked late, because the worker is made after the engine. */
+  worker: () => LocalWorker | undefined
+}): Engine {
+  const { db, bus, observe } = deps
+  const tails = createTails({ db, bus, observe })
+  const locals = new Map<string, (result: Result) => void>()
+
+  /** Creates the run; `before` is what must be listening before it may start. */
+  async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
+    const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve() : undefined
+    let creation: Creation
+    try {
+      const made = createRun(deps, request, ids, reservation?.worker_id ?? null)
+      ;[creation] = await Promise.all([made, before.then(() => undefined)])
+    } catch (error) {
+      reservation?.release()
+      throw error
+    }
+    if (creation.claimed !== undefined && reservation !== undefined) reservation.start(creation.claimed)
+    else reservation?.release()
+    const { run } = creation
+    announce(bus, creation.cancelled)
+    if (!creation.replayed) {
+      observe({ kind: 'run_created', run_id: run.run_id, thread_id: run.thread_id, strategy: run.multitask_strategy })
+      if (creation.claimed === undefined) bus.publish('runs', { hint: { in_ms: Math.ceil(request.body.after_seconds * 1_000) } })
+    }
+    return creation
+  }
+
+  async function joinStream(run: RunRef, options: { lastEventId: string | null; wanted: Wanted; signal: AbortSignal }) {
+    const tail = await tails.open(run.thread_id)
+    try {
+      const after = await startOf(db, run, options.lastEventId)
+      return followRun({ db }, tail, run, { after, caughtUp: false, wanted: options.wanted, signal: options.signal })
+    } catch (error) {
+      tail.close()
+      throw error
+    }
+  }
+
+  async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+    const result = await waitForResult({ db }, tail, run, visible, signal)
+    return result === undefined ? undefined : resultText(result)
+  }
+
+  return {
+    async create(request) {
+      return start(request, newIds(request.thread_id), Promise.resolve())
+    },
+
+    async stream(request, wanted, signal) {
+      const ids = newIds(request.thread_id)
+      const tail = tails.open(ids.thread_id)
+      let creation: Creation
+      try {
+        creation = await start(request, ids, tail)
+      } catch (error) {
+        void tail.then((open) => open.close(), () => {})
+        throw error
+      }
+      const open = await tail
+      if (creation.replayed) {
+        open.close()
+        const events = await joinStream(creation.run, { lastEventId: '-1', wanted, signal })
+        return { run: creation.run, replayed: true, events }
+      }
+      const options = { after: creation.after, caughtUp: creation.claimed !== undefined, wanted, signal }
+      return { run: creation.run, replayed: false, events: followRun({ db }, open, creation.run, options) }
+    },
+
+    async wait(request, signal) {
+      const ids = newIds(request.thread_id)
+      const local = new Promise<Result>((resolve) => locals.set(ids.run_id, resolve))
+      let creation: Creation
+      try {
+        creation = await start(request, ids, Promise.resolve())
+      } catch (error) {
+        locals.delete(ids.run_id)
+        throw error
+      }
+      const { run } = creation
+      const result = waitFor(creation, local, request.visible, signal).finally(() => locals.delete(ids.run_id))
+      result.catch(() => {})
+      return { run, replayed: creation.replayed, result }
+    },
+
+    async join(run, visible, signal) {
+      const tail = await tails.open(run.thread_id)
+      try {
+        return await waitOn(tail, run, visible, signal)
+      } finally {
+        tail.close()
+      }
+    },
+
+    async joinStream(run, options) {
+      const row = await runs.result(db, run.thread_id, run.run_id, options.visible)
+      if (row === undefined || (row.temporary && hasEnded(row.status))) throw new ApiError('run_not_found')
+      return { run: row, events: await joinStream(row, options) }
+    },
+
+    async threadStream(threadId, { lastEventId, modes, signal }) {
+      const tail = await tails.open(threadId)
+      try {
+        const after = lastEventId === '-' || lastEventId === '-1' ? 0 : await startOf(db, { run_id: threadId, thread_id: threadId }, lastEventId)
+        return followThread(tail, { after, modes, signal })
+      } catch (error) {
+        tail.close()
+        throw error
+      }
+    },
+
+    async cancel(request, signal = new AbortController().signal) {
+      if (!request.wait) return void (await cancelRun({ db, bus }, request))
+      const tail = await tails.open(request.thread_id)
+      const stop = new AbortController()
+      try {
+        const ended = tail.ended(request.run_id, AbortSignal.any([signal, stop.signal]))
+        const plan = await cancelRun({ db, bus }, request)
+        if (plan.wished.length > 0) await ended
+      } finally {
+        stop.abort()
+        tail.close()
+      }
+    },
+
+    cancelMany: (which, request) => cancelRuns({ db, bus }, which, request),
+
+    settled(runId, result) {
+      locals.get(runId)?.(result)
+    },
+
+    close: () => tails.close(),
+  }
+
+  /** The result of a run that was just created: from this process's worker if it runs it, else from the database. */
+  async function waitFor({ run, claimed }: Creation, local: Promise<Result>, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+    const stop = new AbortController()
+    const either = AbortSignal.any([signal, stop.signal])
+    try {
+      // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
+      const asked = claimed === undefined ? Promise.resolve() : delay(ASK_AFTER_MS, undefined, { signal: either }).catch(() => {})
+      return await Promise.race([local.then(resultText), asked.then(() => remote(run, visible, either))])
+    } finally {
+      stop.abort()
+    }
+  }
+
+  async function remote(run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+    const tail = await tails.open(run.thread_id)
+    try {
+      return await waitOn(tail, run, visible, signal)
+    } finally {
+      tail.close()
+    }
+  }
+}

@@ -1,0 +1,179 @@
+// The way of a claimed run, from its job to its end. In charge of giving the executor's output to the journal, of the
+// run's timeout, and of doing what the verdict on its outcome says; owns no slot and no lease.
+
+import type { Db } from '../db/db.ts'
+import type { Settlement } from '../db/journal.ts'
+import * as queue from '../db/queue.ts'
+import type { Claimed } from '../db/queue.ts'
+import { LeaseLost, messageOf } from '../errors.ts'
+import type { Executor, RunHandle, RunSink } from '../executor/executor.ts'
+import type { AbortReason, CheckpointPut, Job, Outcome, RunArguments, StreamEvent, WritesPut } from '../executor/protocol.ts'
+import { removeTraces } from './cancel.ts'
+import type { Result } from './join.ts'
+import { CHECKPOINT, END } from './log.ts'
+import { judge, type Verdict } from './settle.ts'
+
+/** What the run's worker lends it: the fenced way into the database. */
+export interface RunJournal {
+  append(what: {
+    events?: readonly StreamEvent[]
+    put?: CheckpointPut
+    writes?: WritesPut
+    settle?: Omit<Settlement, 'last_seq'>
+  }): Promise<void>
+  flushed(): Promise<void>
+}
+
+export interface ExecuteDeps {
+  db: Db
+  executor: Executor
+  journal: RunJournal
+  maxAttempts: number
+  runTimeoutSeconds: number
+  /** How long an aborted graph may take to stop before its run is settled without it. */
+  abortGraceMs: number
+}
+
+/** How the run came out, for its worker. */
+export type Finished =
+  | { as: 'settled'; status: string; error: string | undefined; result: Result }
+  | { as: 'removed' }
+  | { as: 'released' }
+  | { as: 'lost' }
+
+export interface Execution {
+  /** Never rejects. */
+  readonly finished: Promise<Finished>
+  /** Stops the run; the first reason counts, but `lease_lost` always does. */
+  abort(reason: AbortReason): void
+}
+
+/** Executes a run that this worker has claimed. */
+export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
+  const { journal } = deps
+  let reason: AbortReason | undefined
+  let broken: Error | undefined
+  let handle: RunHandle | undefined
+  let giveUp: (outcome: Outcome) => void = () => {}
+  let grace: NodeJS.Timeout | undefined
+
+  const abort = (why: AbortReason) => {
+    if (reason !== undefined && why !== 'lease_lost') return
+    reason = why
+    handle?.abort(why)
+    grace ??= setTimeout(() => giveUp({ kind: 'aborted', reason: reason ?? why }), deps.abortGraceMs)
+    grace.unref()
+  }
+  /** What could not be written ends the run: silently when it is not ours any more, else as its error. */
+  const guard = (written: Promise<void>): Promise<void> => {
+    written.catch((error: unknown) => {
+      if (!(error instanceof LeaseLost)) broken ??= error as Error
+      abort('lease_lost')
+    })
+    return written
+  }
+  const sink: RunSink = {
+    events: (events) => guard(journal.append({ events })),
+    put: (put) => guard(journal.append({ put, ...marker(put) })),
+    writes: (writes) => guard(journal.append({ writes })),
+  }
+
+  async function run(): Promise<Finished> {
+    const metadata = { run_id: claimed.run_id, attempt: claimed.attempt }
+    void guard(journal.append({ events: [{ event: 'metadata', data: JSON.stringify(metadata) }] }))
+    const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
+    try {
+      handle = deps.executor.run(jobOf(claimed), sink)
+      if (reason !== undefined) handle.abort(reason)
+      const gaveUp = new Promise<Outcome>((resolve) => {
+        giveUp = resolve
+      })
+      const outcome = await Promise.race([handle.outcome, gaveUp])
+      return await conclude(deps, claimed, judgement(outcome))
+    } catch (error) {
+      if (error instanceof LeaseLost) return { as: 'lost' }
+      return failed(deps, claimed, error)
+    } finally {
+      clearTimeout(timeout)
+      clearTimeout(grace)
+    }
+  }
+
+  function judgement(outcome: Outcome): Verdict {
+    const settings = {
+      attempt: claimed.attempt,
+      attemptsLeft: deps.maxAttempts - claimed.attempt,
+      runTimeoutSeconds: deps.runTimeoutSeconds,
+    }
+    if (broken !== undefined) {
+      return judge({ kind: 'error', error: { error: broken.name, message: messageOf(broken).slice(0, 8_192) } }, settings)
+    }
+    // A run that was being stopped, and whose executor died of it, was stopped.
+    const stopped = outcome.kind === 'crashed' && reason !== undefined ? { kind: 'aborted' as const, reason } : outcome
+    return judge(stopped, settings)
+  }
+
+  return { finished: run(), abort }
+}
+
+/** The root graph's checkpoints are marked in the log, for joins that begin at one. */
+const marker = (put: CheckpointPut): { events?: StreamEvent[] } =>
+  put.checkpoint_ns === '' ? { events: [{ event: CHECKPOINT, data: JSON.stringify(put.checkpoint_id) }] } : {}
+
+function jobOf(claimed: Claimed): Job {
+  return {
+    run_id: claimed.run_id,
+    thread_id: claimed.thread_id,
+    assistant_id: claimed.assistant_id,
+    graph_id: claimed.graph_id,
+    attempt: claimed.attempt,
+    args: claimed.kwargs as unknown as RunArguments,
+    metadata: claimed.metadata,
+    fresh: claimed.attempt === 1 && claimed.last_seq === 0 && claimed.state_updated_at === null,
+  }
+}
+
+/** The exhaustive switch over what is to be done. */
+async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): Promise<Finished> {
+  switch (verdict.do) {
+    case 'settle': {
+      const { settlement, error } = verdict
+      const end = { event: END, data: JSON.stringify({ status: settlement.status }) }
+      const events = error === null ? [end] : [{ event: 'error', data: JSON.stringify(error) }, end]
+      await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
+      const result: Result =
+        error !== null
+          ? { status: 'error', error }
+          : { status: 'ended', values: settlement.values ?? 'null', interrupts: settlement.interrupts as Record<string, unknown[]> }
+      return { as: 'settled', status: settlement.status, error: error?.message, result }
+    }
+    case 'release': {
+      await deps.journal.flushed()
+      const released = await queue.requeue(deps.db, [claimed], { uncharge: verdict.uncharge })
+      return released.length > 0 ? { as: 'released' } : { as: 'lost' }
+    }
+    case 'roll_back':
+      await deps.journal.flushed()
+      return rollBack(deps.db, claimed)
+    case 'abandon':
+      return { as: 'lost' }
+  }
+}
+
+async function rollBack(db: Db, claimed: Claimed): Promise<Finished> {
+  return db.tx(async (tx) => {
+    if ((await queue.lockHeld(tx, claimed)).length === 0) return { as: 'lost' }
+    await queue.end(tx, claimed.run_id, { status: 'interrupted', error: null, reason: null, doom: claimed.temporary })
+    await removeTraces(tx, claimed.thread_id, claimed.run_id)
+    return { as: 'removed' }
+  })
+}
+
+/** Something of ours failed: the run ends with that as its error rather than staying held for ever. */
+async function failed(deps: ExecuteDeps, claimed: Claimed, error: unknown): Promise<Finished> {
+  const verdict = judge(
+    { kind: 'error', error: { error: 'InternalError', message: messageOf(error).slice(0, 8_192) } },
+    { attempt: claimed.attempt, attemptsLeft: 0, runTimeoutSeconds: deps.runTimeoutSeconds },
+  )
+  return conclude(deps, claimed, verdict).catch((): Finished => ({ as: 'lost' }))
+}

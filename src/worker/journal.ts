@@ -1,0 +1,167 @@
+// Group commit. In charge of bringing everything that this worker's runs produce into the database in order: while one
+// transaction commits, the next batch gathers. No timers; whoever appends is told when it is durable, and events go
+// out on the bus only then.
+
+import type { Bus, BusMessage } from '../bus/bus.ts'
+import type { Db } from '../db/db.ts'
+import { commit, type Entry, type Settlement } from '../db/journal.ts'
+import { ApiError, LeaseLost } from '../errors.ts'
+import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
+import type { Observe } from '../observe.ts'
+import { encodeBatch } from '../runs/log.ts'
+import { threadChannel } from '../runs/tails.ts'
+
+/** A run as its worker holds it. `seq` is the thread's last event id given out; only the journal moves it. */
+export interface Held {
+  readonly run_id: string
+  readonly thread_id: string
+  readonly epoch: number
+  seq: number
+}
+
+/** What is appended at once is written in one transaction. */
+export interface Append {
+  events?: readonly StreamEvent[]
+  put?: CheckpointPut
+  writes?: WritesPut
+  settle?: Omit<Settlement, 'last_seq'>
+}
+
+export interface Journal {
+  /** Resolves when it is durable; rejects with `LeaseLost` when the run is no longer ours, and nothing was written. */
+  append(held: Held, what: Append): Promise<void>
+  /** Resolves when nothing of the thread waits to be written. */
+  flushed(threadId: string): Promise<void>
+  /** Resolves when everything appended so far is settled one way or the other. */
+  idle(): Promise<void>
+}
+
+interface Pending {
+  events: StreamEvent[]
+  puts: CheckpointPut[]
+  writes: WritesPut[]
+  settle: Omit<Settlement, 'last_seq'> | undefined
+  done: Promise<void>
+  resolve: () => void
+  reject: (error: unknown) => void
+}
+
+export function createJournal(deps: {
+  db: Db
+  bus: Bus
+  observe: Observe
+  /** False once this worker's lease may have passed to others: then nothing more may be written. */
+  trusted: () => boolean
+}): Journal {
+  let gathering = new Map<Held, Pending>()
+  let committing = new Map<Held, Pending>()
+  let running: Promise<void> | undefined
+
+  async function drain(): Promise<void> {
+    // A turn of the event loop lets what arrived together be written together.
+    await new Promise(setImmediate)
+    while (gathering.size > 0) {
+      committing = gathering
+      gathering = new Map()
+      const batch = [...committing]
+      const entries = batch.map(([held, pending]) => entryOf(held, pending))
+      const failures = await persist(entries)
+      batch.forEach(([, pending], i) => {
+        const failure = failures[i]
+        if (failure !== undefined) return pending.reject(failure)
+        publish(entries[i] as Entry)
+        pending.resolve()
+      })
+      committing = new Map()
+    }
+    running = undefined
+  }
+
+  /** Gives, for each entry, why it was not written. Waits out an outage of the database for as long as the lease lasts. */
+  async function persist(entries: readonly Entry[]): Promise<(Error | undefined)[]> {
+    for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
+      if (!deps.trusted()) return entries.map(() => new LeaseLost('the lease of this worker has run out'))
+      try {
+        const written = await commit(deps.db, entries)
+        return entries.map(({ run_id, epoch }, i) =>
+          written.has(i) ? undefined : new LeaseLost(`run ${run_id} is no longer held at epoch ${epoch}`),
+        )
+      } catch (error) {
+        if (!isOutage(error)) return entries.length === 1 ? [error as Error] : oneByOne(entries)
+        deps.observe({ kind: 'database_failed', where: 'journal', error })
+        await new Promise((resolve) => setTimeout(resolve, wait))
+      }
+    }
+  }
+
+  /** A statement that fails for what one run wrote must not take the other runs of the batch with it. */
+  async function oneByOne(entries: readonly Entry[]): Promise<(Error | undefined)[]> {
+    const failures: (Error | undefined)[] = []
+    for (const entry of entries) failures.push((await persist([entry]))[0])
+    return failures
+  }
+
+  function publish(entry: Entry): void {
+    const { events, settle } = entry
+    const ended: BusMessage['hint'] = settle === undefined ? {} : { ended: entry.run_id, status: settle.status }
+    if (events !== undefined) {
+      const hint = { run_id: entry.run_id, first: events.first_seq, last: events.last_seq, ...ended }
+      deps.bus.publish(threadChannel(entry.thread_id), { hint, body: events.batch })
+    } else if (settle !== undefined) {
+      deps.bus.publish(threadChannel(entry.thread_id), { hint: ended })
+    }
+  }
+
+  return {
+    append(held, what) {
+      let pending = gathering.get(held)
+      if (pending === undefined) {
+        pending = newPending()
+        gathering.set(held, pending)
+      }
+      if (what.events) pending.events.push(...what.events)
+      if (what.put) pending.puts.push(what.put)
+      if (what.writes) pending.writes.push(what.writes)
+      if (what.settle) pending.settle = what.settle
+      running ??= drain()
+      return pending.done
+    },
+    async flushed(threadId) {
+      for (const batch of [committing, gathering]) {
+        for (const [held, { done }] of batch) if (held.thread_id === threadId) await done.catch(() => {})
+      }
+    },
+    async idle() {
+      while (running !== undefined) await running
+    },
+  }
+}
+
+const isOutage = (error: unknown): boolean =>
+  error instanceof ApiError && (error.code === 'database_unavailable' || error.code === 'overloaded')
+
+function newPending(): Pending {
+  let resolve!: () => void
+  let reject!: (error: unknown) => void
+  const done = new Promise<void>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  // Every append hands out the same promise; one that nobody awaits must not end the process.
+  done.catch(() => {})
+  return { events: [], puts: [], writes: [], settle: undefined, done, resolve, reject }
+}
+
+function entryOf(held: Held, { events, puts, writes, settle }: Pending): Entry {
+  const first = held.seq + 1
+  held.seq += events.length
+  return {
+    thread_id: held.thread_id,
+    run_id: held.run_id,
+    epoch: held.epoch,
+    events: events.length === 0 ? undefined : { first_seq: first, last_seq: held.seq, batch: encodeBatch(events) },
+    puts,
+    writes,
+    settle: settle === undefined ? undefined : { ...settle, last_seq: held.seq },
+  }
+}

@@ -1,0 +1,41 @@
+// What is swept away with time: temporary threads, old events, expired threads and items, used keys. In charge of doing
+// it in small batches, from any number of processes, and never under a run.
+
+import type { Db } from '../db/db.ts'
+import * as events from '../db/events.ts'
+import * as idempotency from '../db/idempotency.ts'
+import * as queue from '../db/queue.ts'
+import * as retention from '../db/retention.ts'
+import * as store from '../db/store.ts'
+import type { Observe } from '../observe.ts'
+import { createLoop, type Loop } from './loop.ts'
+
+const BATCH = 500
+/** How long the events of a temporary run can still be read by those who follow it from another process. */
+const DOOMED_SECONDS = 60
+
+export function createPruner(
+  deps: { db: Db; observe: Observe },
+  options: { eventTtlSeconds: number; everyMs: number },
+): Loop {
+  const { db, observe } = deps
+  const sweeps: (() => Promise<number>)[] = [
+    () => queue.sweepDoomed(db, DOOMED_SECONDS, BATCH),
+    () => events.prune(db, options.eventTtlSeconds, BATCH),
+    () => idempotency.sweep(db, BATCH),
+    () => retention.sweepExpired(db, BATCH),
+    () => store.sweepExpired(db, BATCH),
+  ]
+  return createLoop({
+    service: 'prune',
+    everyMs: options.everyMs,
+    observe,
+    runOnce: async () => {
+      for (const sweep of sweeps) {
+        // A bound, so that a backlog is worked off over several rounds and not in one.
+        for (let rounds = 0; rounds < 20 && (await sweep()) >= BATCH; rounds++);
+      }
+      await queue.sweepWorkers(db)
+    },
+  })
+}

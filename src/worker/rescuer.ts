@@ -1,0 +1,42 @@
+// Rescue of runs whose worker is gone. In charge of putting them back into the queue, or ending those that crashed too
+// often or were to be cancelled; any number of rescuers may look at once.
+
+import type { Bus } from '../bus/bus.ts'
+import type { Db } from '../db/db.ts'
+import * as queue from '../db/queue.ts'
+import type { Observe } from '../observe.ts'
+import { announce, type CancelPlan, removeTraces } from '../runs/cancel.ts'
+import { exhausted } from '../runs/settle.ts'
+
+const BATCH = 100
+
+/** Rescues once; gives how many runs it dealt with. */
+export async function rescue(deps: { db: Db; bus: Bus; observe: Observe; maxAttempts: number }): Promise<number> {
+  const plan: CancelPlan = { ended: [], wished: [], settled: [] }
+  const dealt = await deps.db.tx(async (db) => {
+    plan.settled = []
+    const found = await queue.abandoned(db, BATCH)
+    const again = found.filter((run) => run.cancel_action === null && run.attempt < deps.maxAttempts)
+    if (again.length > 0) await queue.requeue(db, again, { uncharge: false })
+    for (const run of found) {
+      if (again.includes(run)) continue
+      const failed = run.cancel_action === null
+      await queue.end(db, run.run_id, {
+        status: failed ? 'error' : 'interrupted',
+        error: failed ? exhausted(run.attempt, 'took its worker with it, or the worker was lost') : null,
+        reason: null,
+        doom: run.temporary,
+      })
+      if (run.cancel_action === 'rollback') await removeTraces(db, run.thread_id, run.run_id)
+      plan.settled.push({ run_id: run.run_id, thread_id: run.thread_id, status: failed ? 'error' : 'interrupted' })
+    }
+    return found
+  })
+  if (dealt.length === 0) return 0
+  announce(deps.bus, plan)
+  deps.bus.publish('runs', { hint: { waiting: true } })
+  const ended = plan.settled.map(({ run_id }) => run_id)
+  const run_ids = dealt.map(({ run_id }) => run_id).filter((id) => !ended.includes(id))
+  deps.observe({ kind: 'runs_rescued', run_ids, exhausted: ended })
+  return dealt.length
+}

@@ -1,0 +1,218 @@
+// The worker: slots, the claim loop, and the services beside it. In charge of keeping the slots full with runs that wait
+// and of stopping them when this worker may no longer run them.
+
+import type { Bus } from '../bus/bus.ts'
+import type { Db } from '../db/db.ts'
+import type { Claimed } from '../db/queue.ts'
+import * as queue from '../db/queue.ts'
+import type { Executor } from '../executor/executor.ts'
+import type { AbortReason } from '../executor/protocol.ts'
+import type { Observe } from '../observe.ts'
+import { CANCEL_CHANNEL } from '../runs/cancel.ts'
+import type { LocalWorker } from '../runs/engine.ts'
+import { type Execution, execute, type Finished } from '../runs/execute.ts'
+import type { Result } from '../runs/join.ts'
+import { threadChannel } from '../runs/tails.ts'
+import type { Held, Journal } from './journal.ts'
+import { createKeeper } from './keeper.ts'
+import { createLoop } from './loop.ts'
+import { rescue } from './rescuer.ts'
+
+export interface WorkerOptions {
+  slots: number
+  maxAttempts: number
+  runTimeoutSeconds: number
+  leaseSeconds: number
+  abortGraceMs: number
+  /** How often the queue is looked at when no hint comes. */
+  pollMs: number
+}
+
+export interface Worker extends LocalWorker {
+  trusted(): boolean
+  start(): Promise<void>
+  /** Stops claiming, waits for the runs, and after `graceMs` gives what is left back to the queue, uncharged. */
+  stop(graceMs: number): Promise<void>
+}
+
+interface Active {
+  claimed: Claimed
+  execution: Execution
+}
+
+export function createWorker(
+  deps: {
+    db: Db
+    /** A connection of its own, so that a busy pool cannot cost the lease. */
+    leaseDb: Db
+    bus: Bus
+    executor: Executor
+    journal: (trusted: () => boolean) => Journal
+    observe: Observe
+    /** Tells those in this process who wait for the run. */
+    onSettled: (runId: string, result: Result) => void
+  },
+  options: WorkerOptions,
+): Worker {
+  const { db, bus, observe } = deps
+  const active = new Map<string, Active>()
+  let reserved = 0
+  let stopping = true
+  // Whether a slot that comes free should look at the queue: a look for each run would cost as much as claiming it.
+  let waiting = true
+  const unsubscribe: (() => void)[] = []
+
+  const keeper = createKeeper(
+    { db: deps.leaseDb, observe },
+    {
+      leaseSeconds: options.leaseSeconds,
+      onLost: () => abortAll('lease_lost'),
+      onRenewed: () => void hearWishes().catch((error: unknown) => observe({ kind: 'background_failed', service: 'cancel', error })),
+    },
+  )
+  const journal = deps.journal(keeper.trusted)
+  const free = () => options.slots - active.size - reserved
+  const claimer = createLoop({ service: 'claim', everyMs: options.pollMs, observe, runOnce: claimOnce })
+  const rescuer = createLoop({
+    service: 'rescue',
+    everyMs: Math.min(2_500, options.leaseSeconds * 250),
+    observe,
+    runOnce: async () => void (await rescue({ db, bus, observe, maxAttempts: options.maxAttempts })),
+  })
+
+  async function claimOnce(): Promise<void> {
+    while (!stopping && keeper.trusted() && free() > 0) {
+      const wanted = free()
+      reserved += wanted
+      try {
+        const workerId = keeper.workerId()
+        const claimed = await queue.claim(db, workerId, wanted)
+        for (const run of claimed) {
+          if (workerId === keeper.workerId()) start(run)
+        }
+        if (claimed.length < wanted) {
+          waiting = await queue.anyWaiting(db)
+          return
+        }
+      } finally {
+        reserved -= wanted
+      }
+    }
+  }
+
+  function start(claimed: Claimed): void {
+    const began = performance.now()
+    const held: Held = { run_id: claimed.run_id, thread_id: claimed.thread_id, epoch: claimed.epoch, seq: claimed.last_seq }
+    const execution = execute(
+      {
+        db,
+        executor: deps.executor,
+        journal: { append: (what) => journal.append(held, what), flushed: () => journal.flushed(held.thread_id) },
+        maxAttempts: options.maxAttempts,
+        runTimeoutSeconds: options.runTimeoutSeconds,
+        abortGraceMs: options.abortGraceMs,
+      },
+      claimed,
+    )
+    active.set(claimed.run_id, { claimed, execution })
+    const { run_id, thread_id, attempt } = claimed
+    observe({ kind: 'run_claimed', run_id, thread_id, attempt, waited_ms: claimed.waited_ms })
+    void execution.finished.then((finished) => {
+      active.delete(run_id)
+      announce(claimed, finished, performance.now() - began)
+      if (!stopping && waiting) claimer.wake()
+    })
+  }
+
+  function announce({ run_id, thread_id, attempt }: Claimed, finished: Finished, ms: number): void {
+    switch (finished.as) {
+      case 'settled':
+        deps.onSettled(run_id, finished.result)
+        return observe({
+          kind: 'run_settled',
+          run_id,
+          thread_id,
+          attempt,
+          outcome: finished.status,
+          ms,
+          ...(finished.error !== undefined && { error: finished.error }),
+        })
+      case 'removed':
+        bus.publish(threadChannel(thread_id), { hint: { ended: run_id, status: 'removed' } })
+        return observe({ kind: 'run_settled', run_id, thread_id, attempt, outcome: 'rolled_back', ms })
+      case 'released':
+        bus.publish('runs', { hint: { waiting: true } })
+        return observe({ kind: 'run_settled', run_id, thread_id, attempt, outcome: 'released', ms })
+      case 'lost':
+        return observe({ kind: 'run_lease_lost', run_id, thread_id, attempt })
+    }
+  }
+
+  function abortAll(reason: AbortReason): void {
+    for (const { execution } of active.values()) execution.abort(reason)
+  }
+
+  async function hearWishes(): Promise<void> {
+    for (const { run_id, cancel_action } of await queue.wishes(db, keeper.workerId())) stopRun(run_id, cancel_action)
+  }
+
+  function hearWaiting(inMs: unknown): void {
+    waiting = true
+    claimer.wake(typeof inMs === 'number' ? inMs : 0)
+  }
+
+  const stopRun = (runId: unknown, action: unknown) =>
+    active.get(String(runId))?.execution.abort(action === 'rollback' ? 'rollback' : 'cancel')
+
+  return {
+    trusted: keeper.trusted,
+    reserve() {
+      if (stopping || !keeper.trusted() || free() <= 0) return undefined
+      reserved++
+      let open = true
+      const release = () => {
+        if (open) reserved--
+        open = false
+      }
+      return {
+        worker_id: keeper.workerId(),
+        release,
+        start(claimed) {
+          release()
+          start(claimed)
+        },
+      }
+    },
+    flushed: journal.flushed,
+    async start() {
+      await keeper.start()
+      stopping = false
+      unsubscribe.push(
+        await bus.subscribe('runs', ({ hint }) => hearWaiting(hint.in_ms), () => hearWaiting(0)),
+        await bus.subscribe(CANCEL_CHANNEL, ({ hint }) => void stopRun(hint.run_id, hint.action), () => void hearWishes().catch(() => {})),
+      )
+      claimer.start()
+      rescuer.start()
+    },
+    async stop(graceMs) {
+      stopping = true
+      for (const stop of unsubscribe.splice(0)) stop()
+      await Promise.all([claimer.stop(), rescuer.stop()])
+      await settledWithin([...active.values()], graceMs)
+      abortAll('shutdown')
+      await Promise.all([...active.values()].map(({ execution }) => execution.finished))
+      await journal.idle()
+      await keeper.stop()
+    },
+  }
+}
+
+async function settledWithin(runs: readonly Active[], graceMs: number): Promise<void> {
+  if (runs.length === 0) return
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, graceMs)
+  })
+  await Promise.race([Promise.all(runs.map(({ execution }) => execution.finished)), late])
+  clearTimeout(timer)
+}
