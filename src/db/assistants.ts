@@ -72,9 +72,10 @@ export const insert = (
   one(
     db.rows<AssistantRow>(sql`
       with made as (
-        insert into assistants (assistant_id, ${versioned}, version)
+        insert into assistants (assistant_id, ${versioned}, version, created_at, updated_at)
         values (${row.assistant_id}::uuid, ${row.graph_id}, ${row.name}, ${row.description ?? null}::text,
-          ${json(row.config ?? {})}::json, ${json(row.context ?? undefined)}::json, ${json(row.metadata ?? {})}::jsonb, 1)
+          ${json(row.config ?? {})}::json, ${json(row.context ?? undefined)}::json, ${json(row.metadata ?? {})}::jsonb, 1,
+          statement_timestamp(), statement_timestamp())
         on conflict do nothing
         returning ${columns}
       ), first as (

@@ -97,9 +97,10 @@ export async function create(
   const minutes = row.ttl?.ttl ?? null
   const made = await one(
     db.rows<ThreadRow>(sql`
-      insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at)
+      insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at, created_at, updated_at)
       values (${row.thread_id}::uuid, ${json(row.metadata ?? {})}::jsonb, ${row.ttl?.strategy ?? null}::text,
-        ${minutes}::float8, clock_timestamp() + make_interval(secs => ${minutes}::float8 * 60))
+        ${minutes}::float8, clock_timestamp() + make_interval(secs => ${minutes}::float8 * 60),
+        statement_timestamp(), statement_timestamp())
       on conflict do nothing
       returning ${columns}`),
   )
