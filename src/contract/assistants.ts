@@ -4,21 +4,23 @@ import { z } from 'zod'
 import * as c from './common.ts'
 import { endpoint } from './endpoint.ts'
 
-export const assistant = z.object({
-  assistant_id: z.string(),
-  graph_id: z.string(),
-  name: z.string(),
-  description: z.string().nullable(),
-  config: c.configReply,
-  context: z.unknown(),
-  metadata: c.object,
-  version: z.int(),
-  created_at: c.time,
-  updated_at: c.time,
-})
+export const assistant = z
+  .object({
+    assistant_id: z.string(),
+    graph_id: z.string(),
+    name: z.string(),
+    description: z.string().nullable(),
+    config: c.configReply,
+    context: z.unknown(),
+    metadata: c.object,
+    version: z.int(),
+    created_at: c.time,
+    updated_at: c.time,
+  })
+  .meta({ id: 'Assistant' })
 export type Assistant = z.output<typeof assistant>
 
-export const assistantVersion = assistant.omit({ updated_at: true })
+export const assistantVersion = assistant.omit({ updated_at: true }).meta({ id: 'AssistantVersion' })
 export type AssistantVersion = z.output<typeof assistantVersion>
 
 export const assistantFields = z.enum([
@@ -39,27 +41,31 @@ const name = z.string().max(512)
 const description = z.string().max(65_536)
 const params = z.object({ assistant_id: c.assistantId })
 
-export const assistantCreate = z.object({
-  assistant_id: c.maybe(c.id),
-  graph_id: graphId,
-  name: c.or(name, 'Untitled'),
-  description: c.maybe(description),
-  config: c.or(c.config, {}),
-  context: c.maybe(z.unknown()),
-  metadata: c.or(c.object, {}),
-  if_exists: c.or(z.enum(['raise', 'do_nothing']), 'raise'),
-})
+export const assistantCreate = z
+  .object({
+    assistant_id: c.maybe(c.id),
+    graph_id: graphId,
+    name: c.or(name, 'Untitled'),
+    description: c.maybe(description),
+    config: c.or(c.config, {}),
+    context: c.maybe(z.unknown()),
+    metadata: c.or(c.object, {}),
+    if_exists: c.or(z.enum(['raise', 'do_nothing']), 'raise'),
+  })
+  .meta({ id: 'AssistantCreate' })
 export type AssistantCreate = z.output<typeof assistantCreate>
 
 /** Absent and null mean unchanged, except that a null description clears it. */
-export const assistantPatch = z.object({
-  graph_id: c.maybe(graphId),
-  name: c.maybe(name),
-  description: description.nullable().optional(),
-  config: c.maybe(c.config),
-  context: c.maybe(z.unknown()),
-  metadata: c.maybe(c.object),
-})
+export const assistantPatch = z
+  .object({
+    graph_id: c.maybe(graphId),
+    name: c.maybe(name),
+    description: description.nullable().optional(),
+    config: c.maybe(c.config),
+    context: c.maybe(z.unknown()),
+    metadata: c.maybe(c.object),
+  })
+  .meta({ id: 'AssistantPatch' })
 export type AssistantPatch = z.output<typeof assistantPatch>
 
 const assistantFilter = {
@@ -71,14 +77,16 @@ const assistantFilter = {
 export const assistantCount = z.object(assistantFilter)
 export type AssistantCount = z.output<typeof assistantCount>
 
-export const assistantSearch = z.object({
-  ...assistantFilter,
-  limit: c.limit(10),
-  offset: c.offset,
-  sort_by: c.or(z.enum(['assistant_id', 'created_at', 'updated_at', 'name', 'graph_id']), 'created_at'),
-  sort_order: c.sortOrder,
-  select: c.maybe(z.array(assistantFields)),
-})
+export const assistantSearch = z
+  .object({
+    ...assistantFilter,
+    limit: c.limit(10),
+    offset: c.offset,
+    sort_by: c.or(z.enum(['assistant_id', 'created_at', 'updated_at', 'name', 'graph_id']), 'created_at'),
+    sort_order: c.sortOrder,
+    select: c.maybe(z.array(assistantFields)),
+  })
+  .meta({ id: 'AssistantSearch' })
 export type AssistantSearch = z.output<typeof assistantSearch>
 
 export const versionsSearch = z.object({
@@ -97,27 +105,29 @@ const schemas = {
   config_schema: z.unknown(),
   context_schema: z.unknown(),
 }
-export const graphSchemas = z.object({ graph_id: z.string(), ...schemas })
+export const graphSchemas = z.object({ graph_id: z.string(), ...schemas }).meta({ id: 'GraphSchemas' })
 export type GraphSchemas = z.output<typeof graphSchemas>
 
-export const graphDrawing = z.object({
-  nodes: z.array(
-    z.looseObject({
-      id: z.union([z.string(), z.int()]),
-      type: z.string().optional(),
-      data: z.unknown().optional(),
-      metadata: z.unknown().optional(),
-    }),
-  ),
-  edges: z.array(
-    z.looseObject({
-      source: z.string(),
-      target: z.string(),
-      data: z.string().optional(),
-      conditional: z.boolean().optional(),
-    }),
-  ),
-})
+export const graphDrawing = z
+  .object({
+    nodes: z.array(
+      z.looseObject({
+        id: z.union([z.string(), z.int()]),
+        type: z.string().optional(),
+        data: z.unknown().optional(),
+        metadata: z.unknown().optional(),
+      }),
+    ),
+    edges: z.array(
+      z.looseObject({
+        source: z.string(),
+        target: z.string(),
+        data: z.string().optional(),
+        conditional: z.boolean().optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'GraphDrawing' })
 export type GraphDrawing = z.output<typeof graphDrawing>
 
 const subgraphs = z.record(z.string(), z.object(schemas))

@@ -10,19 +10,21 @@ export type RunStatus = z.output<typeof runStatus>
 export const multitaskStrategy = z.enum(['reject', 'enqueue', 'interrupt', 'rollback'])
 export type MultitaskStrategy = z.output<typeof multitaskStrategy>
 
-export const run = z.object({
-  run_id: z.string(),
-  thread_id: z.string(),
-  assistant_id: z.string(),
-  created_at: c.time,
-  updated_at: c.time,
-  status: runStatus,
-  metadata: c.object,
-  kwargs: c.object,
-  multitask_strategy: multitaskStrategy,
-  langsmith_session_name: z.string().nullable().optional(),
-  cancel_reason: z.string().nullable(),
-})
+export const run = z
+  .object({
+    run_id: z.string(),
+    thread_id: z.string(),
+    assistant_id: z.string(),
+    created_at: c.time,
+    updated_at: c.time,
+    status: runStatus,
+    metadata: c.object,
+    kwargs: c.object,
+    multitask_strategy: multitaskStrategy,
+    langsmith_session_name: z.string().nullable().optional(),
+    cancel_reason: z.string().nullable(),
+  })
+  .meta({ id: 'Run' })
 export type Run = z.output<typeof run>
 
 export const runFields = z.enum([
@@ -163,6 +165,7 @@ export const statefulRun = z
     const ref = c.checkpointOf(checkpoint, checkpoint_id)
     return toRunCreate(rest, { checkpoint: ref, multitask_strategy, if_not_exists, on_completion: 'keep' }, context)
   })
+  .meta({ id: 'RunCreateStateful' })
 
 /** The body of a run on a thread of its own. */
 export const statelessRun = z
@@ -170,6 +173,7 @@ export const statelessRun = z
   .transform(({ on_completion, ...rest }, context) =>
     toRunCreate(rest, { multitask_strategy: 'enqueue', if_not_exists: 'create', on_completion }, context),
   )
+  .meta({ id: 'RunCreateStateless' })
 
 /** The list of stream modes in a query. */
 export const queryStreamModes = c.list(streamMode, { comma: true })

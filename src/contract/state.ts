@@ -31,16 +31,18 @@ function checkpointOrNull() {
   return c.checkpointReply.partial().nullable()
 }
 
-export const threadState = z.object({
-  values: z.unknown(),
-  next: z.array(z.string()),
-  tasks: z.array(task),
-  checkpoint: checkpointOrNull(),
-  metadata: c.object.nullable(),
-  created_at: c.time.nullable(),
-  parent_checkpoint: checkpointOrNull(),
-  interrupts: z.array(interrupt),
-})
+export const threadState = z
+  .object({
+    values: z.unknown(),
+    next: z.array(z.string()),
+    tasks: z.array(task),
+    checkpoint: checkpointOrNull(),
+    metadata: c.object.nullable(),
+    created_at: c.time.nullable(),
+    parent_checkpoint: checkpointOrNull(),
+    interrupts: z.array(interrupt),
+  })
+  .meta({ id: 'ThreadState' })
 export type ThreadState = z.output<typeof threadState>
 const partialState = threadState.partial()
 
@@ -59,6 +61,7 @@ export const stateUpdate = z
     as_node,
     checkpoint: c.checkpointOf(checkpoint, checkpoint_id),
   }))
+  .meta({ id: 'StateUpdate' })
 export type StateUpdate = z.output<typeof stateUpdate>
 
 /** `before` as an id, a checkpoint, or a config with one. */
@@ -69,13 +72,15 @@ const before = z
     return { checkpoint_id: 'configurable' in given ? given.configurable.checkpoint_id : given.checkpoint_id }
   })
 
-export const historySearch = z.object({
-  limit: c.limit(10),
-  before: c.maybe(before),
-  metadata: c.maybe(c.object),
-  checkpoint: c.maybe(c.checkpoint),
-  select: c.maybe(select),
-})
+export const historySearch = z
+  .object({
+    limit: c.limit(10),
+    before: c.maybe(before),
+    metadata: c.maybe(c.object),
+    checkpoint: c.maybe(c.checkpoint),
+    select: c.maybe(select),
+  })
+  .meta({ id: 'HistorySearch' })
 export type HistorySearch = z.output<typeof historySearch>
 
 const reading = {

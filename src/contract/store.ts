@@ -56,15 +56,17 @@ const filter = c.object.superRefine((fields, context) => {
   }
 })
 
-export const item = z.object({
-  namespace: z.array(z.string()),
-  key: z.string(),
-  value: c.object,
-  created_at: c.time,
-  updated_at: c.time,
-})
+export const item = z
+  .object({
+    namespace: z.array(z.string()),
+    key: z.string(),
+    value: c.object,
+    created_at: c.time,
+    updated_at: c.time,
+  })
+  .meta({ id: 'Item' })
 export type Item = z.output<typeof item>
-export const foundItem = item.extend({ score: z.number().nullable().optional() })
+export const foundItem = item.extend({ score: z.number().nullable().optional() }).meta({ id: 'FoundItem' })
 export type FoundItem = z.output<typeof foundItem>
 
 export const itemPut = z
@@ -75,16 +77,19 @@ export const itemPut = z
     ttl: c.maybe(z.number().positive().max(100_000_000)),
   })
   .refine(fits, tooLong)
+  .meta({ id: 'ItemPut' })
 export type ItemPut = z.output<typeof itemPut>
 
-export const itemSearch = z.object({
-  namespace_prefix: c.or(labels, []),
-  filter: c.maybe(filter),
-  limit: c.limit(10),
-  offset: c.offset,
-  query: c.unsupported('needs a semantic index, and none is configured: leave it out'),
-  refresh_ttl: c.maybe(z.boolean()),
-})
+export const itemSearch = z
+  .object({
+    namespace_prefix: c.or(labels, []),
+    filter: c.maybe(filter),
+    limit: c.limit(10),
+    offset: c.offset,
+    query: c.unsupported('needs a semantic index, and none is configured: leave it out'),
+    refresh_ttl: c.maybe(z.boolean()),
+  })
+  .meta({ id: 'ItemSearch' })
 export type ItemSearch = z.output<typeof itemSearch>
 
 /** `*` in `prefix` and `suffix` stands for any one label. */

@@ -7,23 +7,25 @@ import { endpoint } from './endpoint.ts'
 export const threadStatus = z.enum(['idle', 'busy', 'interrupted', 'error'])
 export type ThreadStatus = z.output<typeof threadStatus>
 
-export const thread = z.object({
-  thread_id: z.string(),
-  created_at: c.time,
-  updated_at: c.time,
-  state_updated_at: c.time.nullable(),
-  metadata: c.object,
-  config: c.configReply,
-  status: threadStatus,
-  values: z.unknown(),
-  interrupts: z.record(z.string(), z.array(z.unknown())),
-  error: z.unknown().optional(),
-  ttl: z
-    .object({ strategy: z.enum(['delete', 'keep_latest']), ttl_minutes: z.number(), expires_at: c.time })
-    .nullable()
-    .optional(),
-  extracted: c.object.optional(),
-})
+export const thread = z
+  .object({
+    thread_id: z.string(),
+    created_at: c.time,
+    updated_at: c.time,
+    state_updated_at: c.time.nullable(),
+    metadata: c.object,
+    config: c.configReply,
+    status: threadStatus,
+    values: z.unknown(),
+    interrupts: z.record(z.string(), z.array(z.unknown())),
+    error: z.unknown().optional(),
+    ttl: z
+      .object({ strategy: z.enum(['delete', 'keep_latest']), ttl_minutes: z.number(), expires_at: c.time })
+      .nullable()
+      .optional(),
+    extracted: c.object.optional(),
+  })
+  .meta({ id: 'Thread' })
 export type Thread = z.output<typeof thread>
 
 export const threadFields = z.enum([
@@ -57,17 +59,19 @@ const superstep = z.object({
     .min(1),
 })
 
-export const threadCreate = z.object({
-  thread_id: c.maybe(c.id),
-  metadata: c.or(c.object, {}),
-  if_exists: c.or(z.enum(['raise', 'do_nothing']), 'raise'),
-  ttl: c.maybe(ttl),
-  supersteps: c.maybe(z.array(superstep)),
-})
+export const threadCreate = z
+  .object({
+    thread_id: c.maybe(c.id),
+    metadata: c.or(c.object, {}),
+    if_exists: c.or(z.enum(['raise', 'do_nothing']), 'raise'),
+    ttl: c.maybe(ttl),
+    supersteps: c.maybe(z.array(superstep)),
+  })
+  .meta({ id: 'ThreadCreate' })
 export type ThreadCreate = z.output<typeof threadCreate>
 
 /** Metadata is merged; absent and null mean unchanged. */
-export const threadPatch = z.object({ metadata: c.maybe(c.object), ttl: c.maybe(ttl) })
+export const threadPatch = z.object({ metadata: c.maybe(c.object), ttl: c.maybe(ttl) }).meta({ id: 'ThreadPatch' })
 export type ThreadPatch = z.output<typeof threadPatch>
 
 const STEP = /\.([^.[\]]+)|\[(-?\d{1,9})\]/y
@@ -104,20 +108,22 @@ const threadFilter = {
 export const threadCount = z.object(threadFilter)
 export type ThreadCount = z.output<typeof threadCount>
 
-export const threadSearch = z.object({
-  ...threadFilter,
-  ids: c.maybe(z.array(c.id).max(10_000)),
-  limit: c.limit(10),
-  offset: c.offset,
-  sort_by: c.or(z.enum(['thread_id', 'status', 'created_at', 'updated_at', 'state_updated_at']), 'created_at'),
-  sort_order: c.sortOrder,
-  select: c.maybe(z.array(threadFields)),
-  extract: c.maybe(
-    z
-      .record(z.string().min(1).max(256), extractPath)
-      .refine((paths) => Object.keys(paths).length <= 10, { error: 'must have at most 10 paths' }),
-  ),
-})
+export const threadSearch = z
+  .object({
+    ...threadFilter,
+    ids: c.maybe(z.array(c.id).max(10_000)),
+    limit: c.limit(10),
+    offset: c.offset,
+    sort_by: c.or(z.enum(['thread_id', 'status', 'created_at', 'updated_at', 'state_updated_at']), 'created_at'),
+    sort_order: c.sortOrder,
+    select: c.maybe(z.array(threadFields)),
+    extract: c.maybe(
+      z
+        .record(z.string().min(1).max(256), extractPath)
+        .refine((paths) => Object.keys(paths).length <= 10, { error: 'must have at most 10 paths' }),
+    ),
+  })
+  .meta({ id: 'ThreadSearch' })
 export type ThreadSearch = z.output<typeof threadSearch>
 
 export const threadPrune = z.object({
@@ -127,15 +133,17 @@ export const threadPrune = z.object({
 export type ThreadPrune = z.output<typeof threadPrune>
 
 const sized = z.object({ count: z.int(), bytes: z.int() })
-export const threadStorage = z.object({
-  thread_id: z.string(),
-  total_bytes: z.int(),
-  checkpoints: sized,
-  channel_values: sized.extend({
-    by_channel: z.record(z.string(), z.object({ versions: z.int(), bytes: z.int() })),
-  }),
-  pending_writes: sized,
-})
+export const threadStorage = z
+  .object({
+    thread_id: z.string(),
+    total_bytes: z.int(),
+    checkpoints: sized,
+    channel_values: sized.extend({
+      by_channel: z.record(z.string(), z.object({ versions: z.int(), bytes: z.int() })),
+    }),
+    pending_writes: sized,
+  })
+  .meta({ id: 'ThreadStorage' })
 export type ThreadStorage = z.output<typeof threadStorage>
 
 export const threadParams = z.object({ thread_id: c.id })

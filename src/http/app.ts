@@ -3,7 +3,6 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Context, Hono } from 'hono'
-import type { RouteGroup } from '../config.ts'
 import type { Endpoint } from '../contract/endpoint.ts'
 import { explain, problemOf } from '../contract/problem.ts'
 import { all } from '../db/sql.ts'
@@ -13,6 +12,7 @@ import { createCors } from './cors.ts'
 import type { HttpDeps } from './deps.ts'
 import { type Exchange, respond, respondError } from './respond.ts'
 import type { Route } from './route.ts'
+import { isServed } from './served.ts'
 
 /** What the Node server passes along with a request. */
 export interface NodeBindings {
@@ -29,14 +29,14 @@ type Env = { Bindings: { exchange: Exchange; incoming: IncomingMessage | undefin
 const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 const REQUEST_ID = /^[\w.:-]{1,128}$/
 
-/** Makes the application of the routes; those of groups that are switched off are left out. */
+/** Makes the application of the routes; those that the configuration does not serve are left out. */
 export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: readonly Route[]): Http {
   const { config, observe } = deps
   const cors = createCors(config.cors)
   const app = new Hono<Env>()
 
   // where two paths fit, the one without a parameter is meant
-  const enabled = routes.filter(({ endpoint }) => !config.disabled.some((group) => groupOf(endpoint) === group))
+  const enabled = routes.filter(({ endpoint }) => isServed(endpoint, config))
   const ordered = enabled.toSorted((a, b) => (templateOf(a.endpoint.path) < templateOf(b.endpoint.path) ? -1 : 1))
   for (const route of ordered) {
     const path = route.endpoint.path.replaceAll(/\{(\w+)\}/g, ':$1')
@@ -98,18 +98,6 @@ export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: r
 }
 
 const templateOf = (path: string): string => path.replaceAll('{', '~')
-
-const groups: Readonly<Record<Endpoint['tag'], RouteGroup>> = {
-  Assistants: 'assistants',
-  Threads: 'threads',
-  Runs: 'runs',
-  'Stateless runs': 'runs',
-  Store: 'store',
-  System: 'meta',
-}
-// whoever watches the server must be able to, whatever is switched off
-const groupOf = (endpoint: Endpoint): RouteGroup | undefined =>
-  endpoint.path === '/ok' ? undefined : groups[endpoint.tag]
 
 const isPreflight = (request: Request): boolean =>
   request.method === 'OPTIONS' && request.headers.has('access-control-request-method')

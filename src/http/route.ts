@@ -27,7 +27,7 @@ export interface HttpRequest<P extends Maybe = undefined, Q extends Maybe = unde
 
 /** What a handler of an endpoint with this reply may give. */
 export type Answer<R extends Reply> = R extends z.ZodType
-  ? z.output<R> | ValueReply<z.output<R>> | JsonReply | LateReply | EmptyReply
+  ? z.output<R> | ValueReply<z.output<R>> | ValueReply<undefined> | JsonReply | LateReply | EmptyReply
   : R extends 'sse'
     ? SseReply
     : R extends 'file'
