@@ -37,7 +37,8 @@ export function createPool(mode: Executor['mode'], options: PoolOptions): Execut
     const began = performance.now()
     const instance: Instance = options.open((cause, runIds) => {
       instances.delete(instance)
-      observe({ kind: 'executor_exited', pid: instance.pid, cause, runs: runIds })
+      // An executor that was told to end is no news.
+      if (!closing) observe({ kind: 'executor_exited', pid: instance.pid, cause, runs: runIds })
       if (serving === instance) replace()
     })
     instances.add(instance)

@@ -1,9 +1,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
 import { version } from '../../src/config.ts'
 import { heddleEnds, holdPort } from '../support/cli.ts'
+
+// Real processes, on machines that may be busy.
+vi.setConfig({ testTimeout: 120_000 })
 
 const dir = mkdtempSync(join(tmpdir(), 'heddle-cli-'))
 afterAll(() => rmSync(dir, { recursive: true }))
