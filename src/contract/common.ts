@@ -33,6 +33,9 @@ export const offset = or(z.int().min(0), 0)
 
 // ------------------------------------------------------------------------------------------------ queries
 
+// what a query parameter is called in OpenAPI, where everything arrives as a string
+const shown = (schema: JsonObject) => ({ shown: schema })
+
 const queryInt = (min: number, max: number) =>
   z
     .string()
@@ -41,11 +44,15 @@ const queryInt = (min: number, max: number) =>
     .pipe(z.int().min(min).max(max))
 
 /** Page size in a query. */
-export const queryLimit = (fallback: number) => or(queryInt(1, 1000), fallback)
+export const queryLimit = (fallback: number) =>
+  or(queryInt(1, 1000), fallback).meta(shown({ type: 'integer', minimum: 1, maximum: 1000, default: fallback }))
 /** Page start in a query. */
-export const queryOffset = or(queryInt(0, Number.MAX_SAFE_INTEGER), 0)
+export const queryOffset = or(queryInt(0, Number.MAX_SAFE_INTEGER), 0).meta(
+  shown({ type: 'integer', minimum: 0, default: 0 }),
+)
 /** A number in a query that must be at least `min`. */
-export const queryNumber = (min: number) => maybe(queryInt(min, 2_147_483_647))
+export const queryNumber = (min: number) =>
+  maybe(queryInt(min, 2_147_483_647)).meta(shown({ type: 'integer', minimum: min }))
 
 const flags: Readonly<Record<string, boolean>> = { '1': true, true: true, '0': false, false: false }
 
@@ -60,6 +67,7 @@ export const flag = <F extends boolean | undefined>(fallback: F) =>
       if (value === undefined) context.addIssue({ code: 'custom', message: 'must be one of: true, false, 1, 0' })
       return value ?? fallback
     })
+    .meta(shown({ type: 'boolean', ...(fallback !== undefined && { default: fallback }) }))
 
 /** A list in a query: repeated keys, one JSON array, and (where items never hold a comma) one comma list. */
 export const list = <S extends z.ZodType>(item: S, options: { comma?: boolean } = {}) =>
@@ -68,6 +76,7 @@ export const list = <S extends z.ZodType>(item: S, options: { comma?: boolean } 
     .optional()
     .transform((given) => (given === undefined ? undefined : items(given, options.comma ?? false)))
     .pipe(z.array(item).optional())
+    .meta({ listOf: item })
 
 function items(given: string | string[], comma: boolean): unknown[] {
   if (Array.isArray(given)) return given

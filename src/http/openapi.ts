@@ -100,14 +100,8 @@ function fields(place: 'path' | 'query', schema: Endpoint['params'], components:
     name,
     in: place,
     required: place === 'path' || required.includes(name),
-    schema: listOf(property) ?? property,
+    schema: property,
   }))
-}
-
-/** Lists in queries are taken in several spellings; repeated keys are the one to say. */
-function listOf(property: Json): Json | undefined {
-  const options = Array.isArray(property.anyOf) ? (property.anyOf as Json[]) : []
-  return options.length === 2 ? options.find((option) => option.type === 'array') : undefined
 }
 
 /** The JSON schema of a zod schema; named parts go to the components. */
@@ -118,6 +112,14 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', components: Json): 
     override: ({ zodSchema, jsonSchema }) => {
       const meta = z.globalRegistry.get(zodSchema)
       if (meta?.default !== undefined) jsonSchema.default = meta.default
+      const list = meta?.listOf instanceof z.ZodType && {
+        type: 'array',
+        items: schemaOf(meta.listOf, io, components),
+      }
+      const shown = list || meta?.shown
+      if (!shown) return
+      for (const key of Object.keys(jsonSchema)) delete jsonSchema[key]
+      Object.assign(jsonSchema, shown)
     },
   })
   const { $schema, $defs, ...rest } = JSON.parse(
