@@ -5,6 +5,7 @@ import { Socket } from 'node:net'
 import { messageOf } from '../errors.ts'
 import { createGuest } from './guest.ts'
 import { createStreamLink } from './link.ts'
+import { createImporter } from './loader.ts'
 import type { GuestMessage, HostMessage } from './protocol.ts'
 import { createRuntime } from './runtime.ts'
 
@@ -12,7 +13,7 @@ import { createRuntime } from './runtime.ts'
 process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
 
 const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
-const guest = createGuest(link, createRuntime({ importFile: (path) => import(path) }), {
+const guest = createGuest(link, createRuntime({ importFile: createImporter() }), {
   executor: `node ${process.version}`,
   pid: process.pid,
   ended: () => process.exit(0),

@@ -1,12 +1,12 @@
 // The executor that runs graphs in this very process, for programs that embed Heddle and for tests. It speaks the same
 // protocol over an in-process link; must never be used where graph code is not trusted with the process.
 
-import { pathToFileURL } from 'node:url'
 import type { Observe } from '../observe.ts'
 import type { Executor, Storage } from './executor.ts'
 import { createGuest } from './guest.ts'
 import { createHost } from './host.ts'
 import { createLinkPair } from './link.ts'
+import { createImporter, type ImportFile } from './loader.ts'
 import { createPool } from './pool.ts'
 import type { GraphSource, GuestMessage, HostMessage } from './protocol.ts'
 import { createRuntime } from './runtime.ts'
@@ -25,11 +25,20 @@ export interface InlineExecutorOptions {
 export function createInlineExecutor(options: InlineExecutorOptions): Executor {
   // Otherwise concurrent `messages` streams lose tokens: handlers then run on one queue for the whole process.
   process.env.LANGCHAIN_CALLBACKS_BACKGROUND ??= 'false'
+  const importer = createImporter()
   let loads = 0
-  return createPool('inline', { observe: options.observe, open: (closed) => openInline(options, loads++, closed) })
+  return createPool('inline', {
+    observe: options.observe,
+    open: (closed) => openInline(options, importer, loads++, closed),
+  })
 }
 
-function openInline(options: InlineExecutorOptions, load: number, closed: (cause: string, runIds: string[]) => void) {
+function openInline(
+  options: InlineExecutorOptions,
+  importer: ImportFile,
+  load: number,
+  closed: (cause: string, runIds: string[]) => void,
+) {
   const [hostLink, guestLink] = createLinkPair<HostMessage, GuestMessage>()
   const host = createHost(hostLink, {
     graphs: options.graphs,
@@ -44,8 +53,7 @@ function openInline(options: InlineExecutorOptions, load: number, closed: (cause
   const values = new Map(
     options.graphs.filter((graph) => graph.value !== undefined).map((graph) => [graph.graph_id, graph.value]),
   )
-  const importFile = (path: string) => import(`${pathToFileURL(path).href}${load ? `?load=${load}` : ''}`)
-  createGuest(guestLink, createRuntime({ values, importFile }), {
+  createGuest(guestLink, createRuntime({ values, importFile: (path) => importer(path, load) }), {
     executor: `node ${process.version}`,
     pid: null,
     ended: () => guestLink.close(),
