@@ -26,7 +26,12 @@ export function stateRoutes(deps: HttpDeps): Route[] {
       const update = { values, ...(as_node !== undefined && { as_node }) }
       const { thread_id } = params
       const made = await updateState(deps, { thread_id, checkpoint, supersteps: [{ updates: [update] }], visible })
-      const named = { ...made, checkpoint_ns: made.checkpoint_ns ?? '', checkpoint_id: made.checkpoint_id ?? null }
+      const named = {
+        thread_id,
+        checkpoint_ns: made.checkpoint_ns ?? '',
+        checkpoint_id: made.checkpoint_id ?? null,
+        checkpoint_map: made.checkpoint_map ?? null,
+      }
       // Older clients read `configurable`.
       return { checkpoint: named, configurable: named, checkpoint_id: named.checkpoint_id }
     }),

@@ -80,7 +80,7 @@ eachNotesServer((stack) => {
     const before = await state(id)
     const made = await threads.updateState(id, { values: { log: ['by hand'] }, asNode: 'write' })
     const now = await state(id)
-    expect(made.configurable).toMatchObject(now.checkpoint)
+    expect(made.configurable).toEqual(now.checkpoint)
     expect(now.values.log).toEqual(['wrote a', 'reviewed', 'by hand'])
     expect(now.next).toEqual(['review'])
     expect(now.parent_checkpoint?.checkpoint_id).toBe(before.checkpoint.checkpoint_id)
@@ -115,13 +115,14 @@ eachNotesServer((stack) => {
     const { threads } = stack.client
     const supersteps = [
       { updates: [{ values: { topic: 'a' }, asNode: '__input__' }] },
+      { updates: [{ values: { topic: 'a' }, asNode: '__start__' }] },
       { updates: [{ values: { log: ['one'] }, asNode: 'write' }] },
       { updates: [{ values: { log: ['two'] }, asNode: 'review' }] },
     ]
     const thread = await threads.create({ graphId: 'notes', supersteps })
     expect(thread).toMatchObject({ status: 'interrupted', values: { topic: 'a', log: ['one', 'two'] } })
     expect((await state(thread.thread_id)).next).toEqual(['deepen'])
-    expect(await threads.getHistory(thread.thread_id)).toHaveLength(3)
+    expect(await threads.getHistory(thread.thread_id)).toHaveLength(4)
     const threadId = v7()
     expect(await failure(threads.create({ threadId, supersteps }))).toMatchObject({ status: 422 })
     const wrong = [{ updates: [{ values: {}, asNode: 'nobody' }] }]
