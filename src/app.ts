@@ -83,14 +83,19 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     const loading = parts.executor.start()
     loading.catch(() => {})
     opened.unshift({ close: () => parts.executor.close() })
-    const db = await opening(openDatabase({ ...settings, ...('uri' in settings && { poolSize: config.poolSize }) }, observe))
+    const db = await opening(
+      openDatabase({ ...settings, ...('uri' in settings && { poolSize: config.poolSize }) }, observe),
+    )
     await migrate(db)
     if (db.kind === 'pglite') await queue.forgetWorkers(db)
     const leaseDb = db.kind === 'pg' ? await opening(openDatabase({ ...settings, poolSize: 1 }, observe)) : db
     const bus = await opening(openBus(options, observe))
     const graphs = await loading
+    const broken = graphs.find(({ error }) => error !== undefined)
+    // Before any run is claimed: another process may have the graph whole.
+    if (broken && !config.dev) throw new ConfigError(`graphs.${broken.graph_id}: ${broken.error}`)
     await ensureAssistants(db, graphs)
-    return assemble({ options, config, observe, db, leaseDb, bus, ...parts, opened })
+    return await assemble({ options, config, observe, db, leaseDb, bus, ...parts, opened })
   } catch (error) {
     for (const part of opened) await part.close().catch(() => {})
     throw error
@@ -114,7 +119,14 @@ async function assemble(parts: Parts): Promise<Heddle> {
   const { options, config, observe, db, bus, executor } = parts
   const registry = createRegistry({ executor })
   let worker: Worker | undefined
-  const engine: Engine = createEngine({ db, bus, registry, observe, durability: config.durability, worker: () => worker })
+  const engine: Engine = createEngine({
+    db,
+    bus,
+    registry,
+    observe,
+    durability: config.durability,
+    worker: () => worker,
+  })
   parts.connect(createStorage({ db, flushed: async (threadId) => worker?.flushed(threadId) }))
   if (options.role !== 'api') {
     worker = createWorker(
@@ -202,7 +214,10 @@ async function createExecutor(
   const byValue = graphs.find(({ value }) => value !== undefined)
   if (options.executor === 'inline' || (options.executor === undefined && byValue !== undefined)) {
     const { createInlineExecutor } = await import('./executor/inline.ts')
-    return { connect, executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace: ABORT_GRACE_MS }) }
+    return {
+      connect,
+      executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace: ABORT_GRACE_MS }),
+    }
   }
   if (byValue !== undefined) {
     throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)

@@ -51,7 +51,7 @@ export function entry(seen: Observation): Entry {
     case 'graph_loaded':
       return ['debug', `graph ${seen.graph_id} loaded`, { ms: round(seen.ms) }]
     case 'graph_failed_to_load':
-      return ['error', `graph ${seen.graph_id} does not load: ${seen.message}`]
+      return ['error', seen.message, { graph_id: seen.graph_id }]
     case 'executor_started':
       return ['debug', 'executor started', { pid: seen.pid, ms: round(seen.ms) }]
     case 'executor_exited':

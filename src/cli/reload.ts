@@ -82,12 +82,11 @@ export async function reloadOnSave(options: {
     const more = files.length > names.length ? ` and ${files.length - names.length} more` : ''
     try {
       const graphs = await target.reload()
-      const broken = graphs.filter((graph) => graph.error !== undefined)
-      const time = `${Math.round(performance.now() - began)} ms`
-      if (broken.length === 0)
-        say(`Reloaded ${graphs.length} graphs in ${time} after a change of ${names.join(', ')}${more}`)
-      for (const { graph_id, error } of broken)
-        say(`Graph ${graph_id} does not load after a change of ${names.join(', ')}${more}: ${error}`)
+      // What does not load is in the log, with file and line.
+      const good = graphs.filter((graph) => graph.error === undefined).length
+      const count = good === graphs.length ? `${good}` : `${good} of ${graphs.length}`
+      const time = Math.round(performance.now() - began)
+      say(`Reloaded ${count} graphs in ${time} ms after a change of ${names.join(', ')}${more}`)
     } catch (error) {
       say(`Reloading failed after a change of ${names.join(', ')}${more}: ${messageOf(error)}`)
     }

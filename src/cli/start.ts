@@ -29,12 +29,11 @@ export async function start(options: StartOptions): Promise<void> {
     dev: false,
     config,
     observe,
+  }).catch((error: unknown) => {
+    throw error instanceof ConfigError && error.message.startsWith('graphs.')
+      ? new ConfigError(`${project.file}: ${error.message}`)
+      : error
   })
-  const broken = heddle.graphs().find((graph) => graph.error !== undefined)
-  if (broken) {
-    await heddle.close()
-    throw new ConfigError(`${project.file}: graphs.${broken.graph_id} does not load: ${broken.error}`)
-  }
   const url = listens
     ? (await heddle.listen({ host, port })).url.replace(`//${host}`, `//${openable(host)}`)
     : undefined

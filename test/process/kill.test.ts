@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Client } from '@langchain/langgraph-sdk'
 import { afterAll, expect, test, vi } from 'vitest'
-import { eventually, heddle, makeProject, type Running } from '../support/cli.ts'
+import { heddle, makeProject, type Running } from '../support/cli.ts'
+import { until } from '../support/until.ts'
 
 // Every node writes its name into the ledger when it begins. Node four waits for the gate.
 const graph = `
@@ -51,15 +52,19 @@ test('after kill -9 in the middle of a run, threads are intact, the run finishes
   const { thread_id } = await first.client.threads.create()
   const run = await first.client.runs.create(thread_id, 'steps', { input: { done: [] } })
   // Three nodes are committed when the state says that four is next.
-  await eventually(async () => (await first.client.threads.getState(thread_id)).next[0] === 'four')
-  await eventually(() => ledger().at(-1) === 'four')
+  await until(
+    'three nodes are committed',
+    async () => (await first.client.threads.getState(thread_id)).next[0] === 'four',
+    60_000,
+  )
+  await until('four begins', () => ledger().at(-1) === 'four')
   const ended = await first.server.stop('SIGKILL')
   expect(ended.code).toBeNull()
 
   const second = await begin()
   expect((await second.client.threads.get(quiet.thread_id)).metadata).toMatchObject({ kept: 'yes' })
   expect((await second.client.store.getItem(['kept'], 'item'))?.value).toEqual({ value: 1 })
-  await eventually(() => ledger().length === 5)
+  await until('four begins again', () => ledger().length === 5, 60_000)
   project.write('gate', '')
   const done = ['one', 'two', 'three', 'four', 'five', 'six']
   expect(await second.client.runs.join(thread_id, run.run_id)).toMatchObject({ done })

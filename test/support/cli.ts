@@ -110,12 +110,3 @@ export function makeProject(files: Record<string, string>): {
     remove: () => rmSync(dir, { recursive: true, force: true }),
   }
 }
-
-/** Looks until there is something to see (not false, not undefined); the test's own time limit ends it. */
-export async function eventually<T>(look: () => Promise<T | undefined | false> | T | undefined | false): Promise<T> {
-  for (;;) {
-    const seen = await look()
-    if (seen !== undefined && seen !== false) return seen
-    await new Promise((resolve) => setTimeout(resolve, 25))
-  }
-}
