@@ -10,6 +10,7 @@ const State = Annotation.Root({
   title: Annotation<string | null>,
   notes: Annotation<Note[]>({ reducer: (a, b) => a.concat(b), default: () => [] }),
   scores: Annotation<Map<string, number>>,
+  file: Annotation<{ bytes: Buffer; from?: URL }>,
 })
 
 const Input = Annotation.Root({ ...MessagesAnnotation.spec, title: Annotation<string | null> })
