@@ -1,0 +1,92 @@
+// A database over a pg pool: statements, transactions, prepared statements. In charge of giving every connection back, a
+// broken one as broken; both drivers are this, over a server or over the embedded engine.
+
+import pg from 'pg'
+import type { Database, Db } from './db.ts'
+import type { Sql } from './sql.ts'
+import { interpret, isGone, isRetryable } from './sqlstate.ts'
+import { parsers } from './types.ts'
+
+/** Statements get a name, so that Postgres plans them once per connection; past this many the rest go unnamed. */
+const MAX_NAMED = 400
+
+/** Type parsers for a pool's `types`. */
+export const types = {
+  getTypeParser: ((oid: number, format?: 'text') => parsers[oid] ?? pg.types.getTypeParser(oid, format)) as never,
+}
+
+/** Everything of a database but its name. `named` is false where a named statement may meet another server process. */
+export function overPool(pool: pg.Pool, options: { named: boolean }): Pick<Database, 'rows' | 'tx' | 'script'> {
+  const name = options.named ? namer() : () => undefined
+  const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
+    rows: async <T>(query: Sql) => {
+      try {
+        const result = await client.query({ name: name(query.text), text: query.text, values: query.values as unknown[] })
+        return result.rows as T[]
+      } catch (error) {
+        throw interpret(error)
+      }
+    },
+  })
+  return {
+    ...over(pool),
+    script: async (text) => void (await pool.query(text)),
+    tx: (work) => retried(() => inTransaction(pool, over, work)),
+  }
+}
+
+async function inTransaction<T>(
+  pool: pg.Pool,
+  over: (client: pg.ClientBase) => Pick<Db, 'rows'>,
+  work: (db: Db) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect().catch((error: unknown) => {
+    throw interpret(error)
+  })
+  let broken: Error | undefined
+  const onError = (error: Error) => {
+    broken = error
+  }
+  client.on('error', onError)
+  try {
+    // Not awaited: the pipeline sends it with the first statement, in one round trip.
+    const began = client.query('begin')
+    began.catch(() => {})
+    const db: Db = { ...over(client), tx: (inner) => inner(db) }
+    const result = await work(db)
+    await began
+    await client.query('commit')
+    return result
+  } catch (error) {
+    await client.query('rollback').catch((failure: unknown) => {
+      broken = failure as Error
+    })
+    if (isGone(error)) broken = error as Error
+    throw interpret(error)
+  } finally {
+    client.removeListener('error', onError)
+    client.release(broken)
+  }
+}
+
+/** A transaction that lost a race did nothing: run it again, at most three times. */
+async function retried<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let left = 3; ; left--) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (left === 0 || !isRetryable(error)) throw error
+    }
+  }
+}
+
+function namer(): (text: string) => string | undefined {
+  const names = new Map<string, string>()
+  return (text) => {
+    const known = names.get(text)
+    if (known !== undefined || names.size >= MAX_NAMED) return known
+    const made = `heddle_${names.size}`
+    names.set(text, made)
+    return made
+  }
+}
