@@ -113,9 +113,12 @@ function parse(text: string): unknown {
     return JSON.parse(text)
   } catch (error) {
     // the reason without the text around it, which may be a secret
-    const position = /at position (\d+)/.exec((error as Error).message)?.[1]
-    const where = position === undefined ? '' : ` at character ${position}`
-    throw new ApiError('invalid_json', `The request body is not valid JSON: look${where || ' at its end'}.`)
+    const { message } = error as Error
+    const position = / at position (\d+)/.exec(message)?.[1]
+    const where = message.startsWith('Unexpected end')
+      ? ': it ends too early'
+      : position && `: look at character ${position}`
+    throw new ApiError('invalid_json', `The request body is not valid JSON${where ?? ''}.`)
   }
 }
 
@@ -126,10 +129,10 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|[{}[\],:]/g
 function locate(text: string): string | undefined {
   const levels: Level[] = []
   let expectsKey = false
-  const place = () =>
+  const place = (depth = levels.length) =>
     placeOf(
       'body',
-      levels.map((level) => ('keys' in level ? level.key : level.index)),
+      levels.slice(0, depth).map((level) => ('keys' in level ? level.key : level.index)),
     )
   for (const [token] of text.matchAll(TOKEN)) {
     const level = levels.at(-1)
@@ -149,7 +152,7 @@ function locate(text: string): string | undefined {
     else if (expectsKey && level && 'keys' in level) {
       const key: string = JSON.parse(token)
       const reason = reasonOf(key)
-      if (reason) return `${place()}: has a key that ${reason}`
+      if (reason) return `${place(levels.length - 1)}: has a key that ${reason}`
       const again = level.keys.has(key)
       level.keys.add(key)
       level.key = key
