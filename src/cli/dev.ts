@@ -36,10 +36,13 @@ export async function dev(options: DevOptions): Promise<void> {
   })
   const { url } = await heddle.listen({ host, port })
   const watcher = options.reload ? await reloadOnSave({ project, heddle, dataDir }) : undefined
-  closeOnSignal(async () => {
-    await watcher?.close()
-    await heddle.close()
-  }, graceSeconds)
+  closeOnSignal(
+    async () => {
+      await watcher?.close()
+      await heddle.close()
+    },
+    { graceSeconds, quiet: environment.log.json },
+  )
   const address = url.replace(`//${host}`, `//${openable(host)}`)
   const moved = asked === undefined && port !== PORT ? ` (port ${PORT} is in use)` : ''
   const first = heddle.graphs().find((graph) => graph.error === undefined)?.graph_id

@@ -76,12 +76,13 @@ const isFree = (host: string, port: number): Promise<boolean> =>
   })
 
 /** Closes in order on the first SIGINT or SIGTERM and at once on the second; then the process ends. */
-export function closeOnSignal(close: () => Promise<void>, graceSeconds: number): void {
+export function closeOnSignal(close: () => Promise<void>, options: { graceSeconds: number; quiet: boolean }): void {
   let closing = false
   const onSignal = (signal: 'SIGINT' | 'SIGTERM') => {
     if (closing) process.exit(signal === 'SIGINT' ? 130 : 143)
     closing = true
-    say(`Closing; running runs have up to ${graceSeconds} s to get to a safe point. Once more to stop at once.`)
+    const words = `Closing; running runs have up to ${options.graceSeconds} s to get to a safe point.`
+    if (!options.quiet) say(`${words} Once more to stop at once.`)
     close().then(
       () => process.exit(0),
       (error: unknown) => {

@@ -37,7 +37,7 @@ export async function start(options: StartOptions): Promise<void> {
   const url = listens
     ? (await heddle.listen({ host, port })).url.replace(`//${host}`, `//${openable(host)}`)
     : undefined
-  closeOnSignal(() => heddle.close(), config.shutdownGraceSeconds)
+  closeOnSignal(() => heddle.close(), { graceSeconds: config.shutdownGraceSeconds, quiet: environment.log.json })
   if (environment.log.json) return
   say(`Heddle ${version} ${url === undefined ? 'works on runs' : `on ${url}`} (role ${options.role})`)
   say(`  graphs    ${project.graphs.map(({ graph_id }) => graph_id).join(', ')}`)

@@ -59,8 +59,8 @@ test('one process on Postgres alone does everything, and logs JSON when asked to
   const server = begin(['--port', '0'], { POSTGRES_URI: database.uri, LOG_JSON: 'true', MINE: 'from the process' })
   const [, apiUrl = ''] = await server.shown(/"url":"([^"]+)"/)
   expect(await seenBy(apiUrl)).toMatchObject({ mine: 'from the process' })
-  const { code, stderr } = await server.stop('SIGINT')
-  expect(code).toBe(0)
+  const { code, stdout, stderr } = await server.stop('SIGINT')
+  expect({ code, stdout }).toEqual({ code: 0, stdout: '' })
   const kinds = stderr
     .trim()
     .split('\n')
