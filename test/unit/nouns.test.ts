@@ -13,7 +13,7 @@ import { all, sql } from '../../src/db/sql.ts'
 import * as state from '../../src/db/state.ts'
 import * as store from '../../src/db/store.ts'
 import * as threads from '../../src/db/threads.ts'
-import type { CheckpointPut } from '../../src/executor/protocol.ts'
+import type { CheckpointPut, StoreOp } from '../../src/executor/protocol.ts'
 import { createRegistry, defaultAssistantId, ensureAssistants } from '../../src/graph/registry.ts'
 
 let db: Database
@@ -386,7 +386,7 @@ describe('the store', () => {
     expect(results).toMatchObject([null, null, null, here, [here], null, null, []])
   })
   test('stores nothing of a batch that has a mistake', async () => {
-    const bad = { op: 'put', namespace: ['langgraph'], key: 'k', value: {} } as const
+    const bad: StoreOp = { op: 'put', namespace: ['langgraph'], key: 'k', value: {} }
     expect(await code(store.batch(db, [{ op: 'put', namespace: ['half'], key: 'k', value: {} }, bad], all))).toBe(
       'validation_failed',
     )

@@ -16,8 +16,10 @@ const State = Annotation.Root({
 
 const inner = new StateGraph(Inner)
   .addNode('think', ({ ask }) => ({ thought: ask === 'inner' ? String(interrupt({ question: 'inner?' })) : 'alone' }))
+  .addNode('rest', () => ({}))
   .addEdge(START, 'think')
-  .addEdge('think', END)
+  .addEdge('think', 'rest')
+  .addEdge('rest', END)
   .compile()
 
 export const notes = new StateGraph(State)
