@@ -93,9 +93,18 @@ async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
     const blob: Blob = { type: row.type as string, bytes: row.bytes as Uint8Array }
     const channel = row.channel as string
     if (row.kind === 'value') of.values.push({ channel, blob })
-    else of.writes.push({ task_id: row.task_id as string, task_path: row.task_path as string, idx: row.idx as number, channel, blob })
+    else
+      of.writes.push({
+        task_id: row.task_id as string,
+        task_path: row.task_path as string,
+        idx: row.idx as number,
+        channel,
+        blob,
+      })
   }
-  const all = [...found.values()].sort((a, b) => (a.checkpoint_id < b.checkpoint_id ? 1 : a.checkpoint_id > b.checkpoint_id ? -1 : 0))
+  const all = [...found.values()].sort((a, b) =>
+    a.checkpoint_id < b.checkpoint_id ? 1 : a.checkpoint_id > b.checkpoint_id ? -1 : 0,
+  )
   for (const { writes } of all) writes.sort(byExecution)
   return all
 }

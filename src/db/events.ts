@@ -28,12 +28,18 @@ export const position = async (db: Db, threadId: string): Promise<number> => {
 
 /** Where a run's events begin: the seq before its first, or undefined when it has none. */
 export const before = async (db: Db, runId: string): Promise<number | undefined> => {
-  const rows = await db.rows<{ seq: number | null }>(sql`select min(first_seq) - 1 as seq from events where run_id = ${runId}`)
+  const rows = await db.rows<{ seq: number | null }>(
+    sql`select min(first_seq) - 1 as seq from events where run_id = ${runId}`,
+  )
   return rows[0]?.seq ?? undefined
 }
 
 /** Where each thread's log ends, for threads that grew past what the caller has seen. */
-export const grown = (db: Db, threadIds: readonly string[], seen: readonly number[]): Promise<{ thread_id: string }[]> =>
+export const grown = (
+  db: Db,
+  threadIds: readonly string[],
+  seen: readonly number[],
+): Promise<{ thread_id: string }[]> =>
   db.rows(sql`select n.thread_id from unnest(${threadIds}::uuid[], ${seen}::bigint[]) as n(thread_id, seq)
     where exists (select 1 from events e where e.thread_id = n.thread_id and e.first_seq > n.seq)`)
 

@@ -37,15 +37,20 @@ export async function commit(db: Db, entries: readonly Entry[]): Promise<Set<num
       ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
     join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
     order by t.thread_id for no key update of t`
-  const rows = await db.rows<{ i: number }>(sql`with fence as (${fence})${join(
-    [events(entries), ...checkpoints(entries), ...settlements(entries)].filter((part) => part !== undefined),
-    sql``,
-  )} select i from fence`)
+  const rows = await db.rows<{ i: number }>(
+    sql`with fence as (${fence})${join(
+      [events(entries), ...checkpoints(entries), ...settlements(entries)].filter((part) => part !== undefined),
+      sql``,
+    )} select i from fence`,
+  )
   return new Set(rows.map(({ i }) => i - 1))
 }
 
 /** Stores checkpoints outside of a run (state updates). The caller holds the thread's lock. */
-export async function store(db: Db, what: { puts: CheckpointPut[]; writes: WritesPut[]; run_id: string | null }): Promise<void> {
+export async function store(
+  db: Db,
+  what: { puts: CheckpointPut[]; writes: WritesPut[]; run_id: string | null },
+): Promise<void> {
   const thread = what.puts[0]?.thread_id ?? what.writes[0]?.thread_id
   if (thread === undefined) return
   const fence = sql`select 1 as i, ${thread}::uuid as thread_id, ${what.run_id}::uuid as run_id`

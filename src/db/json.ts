@@ -15,16 +15,16 @@ export function json(value: unknown): string | null {
 /** JSON text as Postgres can store it in json and jsonb. */
 export function storable(text: string): string {
   if (!NEEDS_ESCAPE.test(text)) return text
-  return JSON.stringify(mapStrings(JSON.parse(text), escape))
+  return JSON.stringify(mapStrings(JSON.parse(text), marked))
 }
 
 /** Parses what `json` or `storable` made. */
 export function parseJson(text: string): unknown {
   const value: unknown = JSON.parse(text)
-  return text.includes(MARK) || text.includes('\\ue000') ? mapStrings(value, unescape) : value
+  return text.includes(MARK) || text.includes('\\ue000') ? mapStrings(value, unmarked) : value
 }
 
-const escape = (text: string): string => {
+const marked = (text: string): string => {
   let out = ''
   for (const char of text) {
     const code = char.codePointAt(0) as number
@@ -36,7 +36,7 @@ const escape = (text: string): string => {
   return out
 }
 
-const unescape = (text: string): string =>
+const unmarked = (text: string): string =>
   text.replace(/\uE000(e|0|s([0-9a-f]{4}))/g, (_, kind: string, hex: string | undefined) =>
     kind === 'e' ? MARK : kind === '0' ? '\0' : String.fromCharCode(Number.parseInt(hex as string, 16)),
   )

@@ -17,7 +17,9 @@ export async function migrate(database: Database): Promise<string[]> {
     await db.rows(
       sql`create table if not exists heddle_migrations (name text primary key, applied_at timestamptz not null default clock_timestamp())`,
     )
-    const applied = new Set((await db.rows<{ name: string }>(sql`select name from heddle_migrations`)).map(({ name }) => name))
+    const applied = new Set(
+      (await db.rows<{ name: string }>(sql`select name from heddle_migrations`)).map(({ name }) => name),
+    )
     const unknown = [...applied].filter((name) => !known.some((migration) => migration.name === name))
     if (unknown.length) {
       throw new ConfigError(

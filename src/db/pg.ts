@@ -34,7 +34,7 @@ export async function openPg(options: PgOptions): Promise<Database> {
   const pool = new pg.Pool(config)
   pool.on('error', options.onError)
   return {
-    ...overPool(pool, { named: await isDirect(pool) }),
+    ...overPool(pool, { named: await isDirect(pool), pipelined: true }),
     kind: 'pg',
     description: describe(options.uri),
     close: () => pool.end(),

@@ -3,7 +3,7 @@
 
 import pg from 'pg'
 import type { Database, Db } from './db.ts'
-import type { Sql } from './sql.ts'
+import { type Sql, sql } from './sql.ts'
 import { interpret, isGone, isRetryable } from './sqlstate.ts'
 import { parsers } from './types.ts'
 
@@ -15,13 +15,21 @@ export const types = {
   getTypeParser: ((oid: number, format?: 'text') => parsers[oid] ?? pg.types.getTypeParser(oid, format)) as never,
 }
 
-/** Everything of a database but its name. `named` is false where a named statement may meet another server process. */
-export function overPool(pool: pg.Pool, options: { named: boolean }): Pick<Database, 'rows' | 'tx' | 'script'> {
+/** Everything of a database but its name. `named` is false where a named statement may meet another server process;
+ *  `pipelined` is true where a connection takes a statement before it has answered the one before. */
+export function overPool(
+  pool: pg.Pool,
+  options: { named: boolean; pipelined: boolean },
+): Pick<Database, 'rows' | 'tx' | 'script'> {
   const name = options.named ? namer() : () => undefined
   const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
     rows: async <T>(query: Sql) => {
       try {
-        const result = await client.query({ name: name(query.text), text: query.text, values: query.values as unknown[] })
+        const result = await client.query({
+          name: name(query.text),
+          text: query.text,
+          values: query.values as unknown[],
+        })
         return result.rows as T[]
       } catch (error) {
         throw interpret(error)
@@ -31,7 +39,7 @@ export function overPool(pool: pg.Pool, options: { named: boolean }): Pick<Datab
   return {
     ...over(pool),
     script: async (text) => void (await pool.query(text)),
-    tx: (work) => retried(() => inTransaction(pool, over, work)),
+    tx: (work) => retried(() => inTransaction(pool, options.pipelined ? over : (client) => inTurn(over(client)), work)),
   }
 }
 
@@ -49,10 +57,10 @@ async function inTransaction<T>(
   }
   client.on('error', onError)
   try {
-    // Not awaited: the pipeline sends it with the first statement, in one round trip.
-    const began = client.query('begin')
-    began.catch(() => {})
     const db: Db = { ...over(client), tx: (inner) => inner(db) }
+    // Not awaited: a pipeline sends it with the first statement, in one round trip.
+    const began = db.rows(sql`begin`)
+    began.catch(() => {})
     const result = await work(db)
     await began
     await client.query('commit')
@@ -66,6 +74,21 @@ async function inTransaction<T>(
   } finally {
     client.removeListener('error', onError)
     client.release(broken)
+  }
+}
+
+/** One statement after the other, for connections that take no second one meanwhile. */
+function inTurn(one: Pick<Db, 'rows'>): Pick<Db, 'rows'> {
+  let last: Promise<unknown> = Promise.resolve()
+  return {
+    rows: <T>(query: Sql) => {
+      const next = last.then(
+        () => one.rows<T>(query),
+        () => one.rows<T>(query),
+      )
+      last = next
+      return next
+    },
   }
 }
 

@@ -58,7 +58,10 @@ export const anyWaiting = async (db: Db): Promise<boolean> =>
   (await db.rows(sql`select 1 from runs where status = 'pending' limit 1`)).length > 0
 
 /** Wishes to cancel among a worker's runs, for when the message was lost. */
-export const wishes = (db: Db, workerId: string): Promise<{ run_id: string; cancel_action: 'interrupt' | 'rollback' }[]> =>
+export const wishes = (
+  db: Db,
+  workerId: string,
+): Promise<{ run_id: string; cancel_action: 'interrupt' | 'rollback' }[]> =>
   db.rows(sql`select run_id, cancel_action from runs
     where worker_id = ${workerId} and status = 'running' and cancel_action is not null`)
 

@@ -1,8 +1,8 @@
 // Statements on runs: the queue and its rows. In charge of what a client reads of a run, of creating and of cancelling;
 // claiming is in db/queue.ts, everything a running run writes is in db/journal.ts.
 
-import { type Db, one } from './db.ts'
 import type { MultitaskStrategy } from '../contract/runs.ts'
+import { type Db, one } from './db.ts'
 import { json } from './json.ts'
 import { and, type Sql, sql } from './sql.ts'
 
@@ -77,7 +77,10 @@ export const list = (
     order by r.ordinal desc limit ${filter.limit} offset ${filter.offset}`)
 
 /** Those among some runs that have ended; `removed` for one that was rolled back or deleted. */
-export const ended = (db: Db, runIds: readonly string[]): Promise<{ run_id: string; status: RunStatus | 'removed' }[]> =>
+export const ended = (
+  db: Db,
+  runIds: readonly string[],
+): Promise<{ run_id: string; status: RunStatus | 'removed' }[]> =>
   db.rows(sql`select n.run_id, coalesce(r.status, 'removed') as status from unnest(${runIds}::uuid[]) as n(run_id)
     left join runs r on r.run_id = n.run_id where r.status is null or r.status not in ('pending', 'running')`)
 
@@ -151,7 +154,11 @@ export const insert = (db: Db, run: NewRun, stamp: Record<string, unknown>): Pro
   )
 
 /** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already. */
-export const insertWithThread = (db: Db, run: NewRun, metadata: Record<string, unknown>): Promise<Inserted | undefined> =>
+export const insertWithThread = (
+  db: Db,
+  run: NewRun,
+  metadata: Record<string, unknown>,
+): Promise<Inserted | undefined> =>
   one(
     db.rows<Inserted>(sql`with t as (insert into threads (thread_id, metadata, held_by, epoch)
         values (${run.thread_id}, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)})
@@ -171,7 +178,12 @@ export const deletePending = (db: Db, runIds: readonly string[]): Promise<{ run_
   db.rows(sql`delete from runs where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id`)
 
 /** Records the wish to stop running runs; a rollback asked for once stays a rollback. */
-export const wishCancel = (db: Db, runIds: readonly string[], action: string, reason: string): Promise<{ run_id: string }[]> =>
+export const wishCancel = (
+  db: Db,
+  runIds: readonly string[],
+  action: string,
+  reason: string,
+): Promise<{ run_id: string }[]> =>
   db.rows(sql`update runs set cancel_action = case when cancel_action = 'rollback' then 'rollback' else ${action} end,
       cancel_reason = coalesce(cancel_reason, ${reason}), updated_at = clock_timestamp()
     where run_id = any(${runIds}::uuid[]) and status = 'running' returning run_id`)
@@ -187,14 +199,16 @@ export const toCancel = (
   which: { status: 'pending' | 'running' | 'all' } | { thread_id: string; run_ids: readonly string[] },
   visible: Sql,
 ): Promise<{ run_id: string; thread_id: string; status: RunStatus }[]> =>
-  db.rows(sql`select r.run_id, r.thread_id, r.status from runs r where ${and([
-    'status' in which
-      ? which.status === 'all'
-        ? sql`r.status in ('pending', 'running')`
-        : sql`r.status = ${which.status}`
-      : sql`r.thread_id = ${which.thread_id} and r.run_id = any(${which.run_ids}::uuid[])`,
-    seen(visible),
-  ])} order by r.ordinal`)
+  db.rows(
+    sql`select r.run_id, r.thread_id, r.status from runs r where ${and([
+      'status' in which
+        ? which.status === 'all'
+          ? sql`r.status in ('pending', 'running')`
+          : sql`r.status = ${which.status}`
+        : sql`r.thread_id = ${which.thread_id} and r.run_id = any(${which.run_ids}::uuid[])`,
+      seen(visible),
+    ])} order by r.ordinal`,
+  )
 
 /** Removes a run that has ended but not its events, so that the thread's log has no gap. */
 export const removeKeepingLog = (db: Db, runId: string): Promise<unknown> =>

@@ -12,14 +12,16 @@ export const isRetryable = (error: unknown): boolean => ['40001', '40P01'].inclu
 
 /** A unique or exclusion constraint said no; `constraint` names it. */
 export const isClash = (error: unknown, constraint?: string): boolean =>
-  codeOf(error) === '23505' && (constraint === undefined || (error as { constraint?: string }).constraint === constraint)
+  codeOf(error) === '23505' &&
+  (constraint === undefined || (error as { constraint?: string }).constraint === constraint)
 
 /** A row that was referred to is gone (deleted at the same moment). */
 export const isOrphan = (error: unknown): boolean => codeOf(error) === '23503'
 
 const GONE = /^(08...|57P0[123]|53300|53400|55000)$/
 const SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH'])
-const MESSAGES = /Connection terminated|connection error|timeout exceeded when trying to connect|not queryable|Client has encountered/i
+const MESSAGES =
+  /Connection terminated|connection error|timeout exceeded when trying to connect|not queryable|Client has encountered/i
 
 /** The connection or the server went away; nothing is wrong with the statement. */
 export function isGone(error: unknown): boolean {
@@ -30,12 +32,16 @@ export function isGone(error: unknown): boolean {
 
 /** What the caller of a statement gets: `ApiError` for an outage, or a limit that a request ran into; else the error itself. */
 export function interpret(error: unknown): unknown {
-  if (isGone(error)) return new ApiError('database_unavailable', undefined, { headers: { 'retry-after': '2' }, cause: error })
+  if (isGone(error))
+    return new ApiError('database_unavailable', undefined, { headers: { 'retry-after': '2' }, cause: error })
   const code = codeOf(error)
   if (code === '53100' || code === '25006' || code === '53200')
     return new ApiError('database_unavailable', 'The database takes no writes now. Try again later.', { cause: error })
-  if (code === '57014' || code === '55P03') return new ApiError('overloaded', undefined, { headers: { 'retry-after': '1' }, cause: error })
+  if (code === '57014' || code === '55P03')
+    return new ApiError('overloaded', undefined, { headers: { 'retry-after': '1' }, cause: error })
   if (code === '54001' || code === '54000' || code === '22003' || code === '22P02' || code === '22P05')
-    return new ApiError('validation_failed', 'A value in the request is outside what the database can hold.', { cause: error })
+    return new ApiError('validation_failed', 'A value in the request is outside what the database can hold.', {
+      cause: error,
+    })
   return error
 }

@@ -2,12 +2,12 @@
 // executor protocol, over a pipe and over direct calls.
 
 import type {
+  AbortReason,
   CheckpointPut,
   GraphStatus,
   GuestCalls,
   HostCalls,
   Job,
-  AbortReason,
   Outcome,
   StreamEvent,
   WritesPut,

@@ -1,9 +1,9 @@
 // What executors may read: checkpoints and the store. In charge of a run reading its own writes, which may still be on
 // their way into the database.
 
-import { all } from '../db/sql.ts'
 import * as checkpoints from '../db/checkpoints.ts'
 import type { Db } from '../db/db.ts'
+import { all } from '../db/sql.ts'
 import * as store from '../db/store.ts'
 import type { Storage } from '../executor/executor.ts'
 

@@ -18,7 +18,10 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
   const listener = getRequestListener((request, node) => http.fetch(request, node as unknown as NodeBindings), {
     overrideGlobalObjects: false,
   })
-  const server: Server = createServer({ headersTimeout: 15_000, requestTimeout: 60_000, keepAliveTimeout: 75_000 }, listener)
+  const server: Server = createServer(
+    { headersTimeout: 15_000, requestTimeout: 60_000, keepAliveTimeout: 75_000 },
+    listener,
+  )
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new ConfigError(`Cannot listen on ${host}:${port}: ${messageOf(error)}.`)))
     server.listen({ host, port }, resolve)

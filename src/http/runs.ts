@@ -33,7 +33,9 @@ function creating({ engine }: HttpDeps): Route[] {
   const stream = async (request: CreateRequest, namespaces: string[] | undefined, signal: AbortSignal) => {
     const { run, events } = await engine.stream(request, wantedOf({ namespaces }), signal)
     const path = pathOf(request, run)
-    const source = cancelOnLeave(events, signal, request.body.on_disconnect === 'cancel', () => disconnected(request, run))
+    const source = cancelOnLeave(events, signal, request.body.on_disconnect === 'cancel', () =>
+      disconnected(request, run),
+    )
     return sse(source, { headers: { 'content-location': path, location: `${path}/stream` } })
   }
   const wait = async (request: CreateRequest, signal: AbortSignal) => {
@@ -61,7 +63,9 @@ function creating({ engine }: HttpDeps): Route[] {
     on(contract.streamRun, ({ params, query, body, ...asked }) =>
       stream(asking(params.thread_id, body, asked, 'run'), query.namespace, asked.signal),
     ),
-    on(contract.waitRun, ({ params, body, ...asked }) => wait(asking(params.thread_id, body, asked, 'run'), asked.signal)),
+    on(contract.waitRun, ({ params, body, ...asked }) =>
+      wait(asking(params.thread_id, body, asked, 'run'), asked.signal),
+    ),
     on(stateless.createStatelessRun, ({ body, ...asked }) => create(asking(null, body, asked, 'run'))),
     on(stateless.streamStatelessRun, ({ query, body, ...asked }) =>
       stream(asking(null, body, asked, 'run'), query.namespace, asked.signal),
@@ -97,15 +101,30 @@ function reading({ db }: HttpDeps): Route[] {
 }
 
 function following({ db, engine }: HttpDeps): Route[] {
-  const join = async (run: { thread_id: string | null; run_id: string }, query: JoinQuery, asked: Asked & { signal: AbortSignal }) => {
+  const join = async (
+    run: { thread_id: string | null; run_id: string },
+    query: JoinQuery,
+    asked: Asked & { signal: AbortSignal },
+  ) => {
     const { signal, visible } = asked
     const lastEventId = asked.headers.get('last-event-id')
     const joined = await engine.joinStream(run, { lastEventId, wanted: wantedOf(query), visible, signal })
     const { thread_id, run_id } = joined.run
-    const source = cancelOnLeave(joined.events, signal, query.cancel_on_disconnect, () =>
-      void engine
-        .cancel({ thread_id, run_id, action: 'interrupt', reason: 'a client disconnected (cancel_on_disconnect)', visible, wait: false })
-        .catch(() => {}),
+    const source = cancelOnLeave(
+      joined.events,
+      signal,
+      query.cancel_on_disconnect,
+      () =>
+        void engine
+          .cancel({
+            thread_id,
+            run_id,
+            action: 'interrupt',
+            reason: 'a client disconnected (cancel_on_disconnect)',
+            visible,
+            wait: false,
+          })
+          .catch(() => {}),
     )
     const path = run.thread_id === null ? `/runs/${run_id}` : `/threads/${thread_id}/runs/${run_id}`
     return sse(source, { headers: { location: `${path}/stream`, 'content-location': path } })
@@ -117,7 +136,13 @@ function following({ db, engine }: HttpDeps): Route[] {
       const path = `/threads/${params.thread_id}/runs/${params.run_id}`
       const cancel = () =>
         void engine
-          .cancel({ ...params, action: 'interrupt', reason: 'a client disconnected (cancel_on_disconnect)', visible, wait: false })
+          .cancel({
+            ...params,
+            action: 'interrupt',
+            reason: 'a client disconnected (cancel_on_disconnect)',
+            visible,
+            wait: false,
+          })
           .catch(() => {})
       const stop = query.cancel_on_disconnect ? onAbort(signal, cancel) : () => {}
       return late(async (gone) => (await engine.join(params, visible, gone).finally(stop)) ?? 'null', {
@@ -125,11 +150,15 @@ function following({ db, engine }: HttpDeps): Route[] {
       })
     }),
     on(contract.joinRunStream, ({ params, query, ...asked }) => join(params, query, asked)),
-    on(stateless.joinStatelessRunStream, ({ params, query, ...asked }) => join({ thread_id: null, ...params }, query, asked)),
+    on(stateless.joinStatelessRunStream, ({ params, query, ...asked }) =>
+      join({ thread_id: null, ...params }, query, asked),
+    ),
     on(streamThread, async ({ params, query, headers, visible, signal }) => {
       await threads.get(db, params.thread_id, visible)
       const modes = query.stream_mode
-      return sse(await engine.threadStream(params.thread_id, { lastEventId: headers.get('last-event-id'), modes, signal }))
+      return sse(
+        await engine.threadStream(params.thread_id, { lastEventId: headers.get('last-event-id'), modes, signal }),
+      )
     }),
   ]
 }
@@ -182,7 +211,10 @@ function asking(threadId: string | null, body: RunCreate, asked: Asked, what: st
     visible: asked.visible,
     configurable: fromHeaders(asked.headers),
     ...(key !== null && {
-      idempotency: { key: `${key} ${what.startsWith('batch') ? what : ''}`.trimEnd(), bodyHash: hashOf(threadId ?? what, asked.text) },
+      idempotency: {
+        key: `${key} ${what.startsWith('batch') ? what : ''}`.trimEnd(),
+        bodyHash: hashOf(threadId ?? what, asked.text),
+      },
     }),
   }
 }
@@ -206,7 +238,12 @@ function onAbort(signal: AbortSignal, act: () => void): () => void {
 }
 
 /** The events as they are; when the reader leaves before their end and it was asked for, the run is cancelled. */
-async function* cancelOnLeave<T>(events: AsyncGenerator<T, void, undefined>, signal: AbortSignal, wanted: boolean, cancel: () => void) {
+async function* cancelOnLeave<T>(
+  events: AsyncGenerator<T, void, undefined>,
+  signal: AbortSignal,
+  wanted: boolean,
+  cancel: () => void,
+) {
   const stop = wanted ? onAbort(signal, cancel) : () => {}
   let complete = false
   try {

@@ -42,7 +42,8 @@ export async function planCancel(
   const dead = idsOf((run) => run.status === 'running' && !run.alive)
   const plan: CancelPlan = { ended: [], wished: [], settled: [] }
   if (waiting.length > 0) {
-    const gone = action === 'rollback' ? await runs.deletePending(db, waiting) : await runs.interruptPending(db, waiting, reason)
+    const gone =
+      action === 'rollback' ? await runs.deletePending(db, waiting) : await runs.interruptPending(db, waiting, reason)
     plan.ended = gone.map(({ run_id }) => ({ run_id, thread_id: threadId, status }))
   }
   if (running.length > 0) {
@@ -87,7 +88,10 @@ export async function cancelRun(deps: { db: Db; bus: Bus }, request: CancelReque
     const run = locked && (await runs.get(tx, request.thread_id, request.run_id, request.visible))
     if (run === undefined) throw new ApiError('run_not_found', `There is no run ${request.run_id} on this thread.`)
     if (hasEnded(run.status)) {
-      throw new ApiError('run_not_cancellable', `The run has ended with status "${run.status}" and cannot be cancelled.`)
+      throw new ApiError(
+        'run_not_cancellable',
+        `The run has ended with status "${run.status}" and cannot be cancelled.`,
+      )
     }
     const active = (await runs.active(tx, request.thread_id)).filter(({ run_id }) => run_id === request.run_id)
     return planCancel(tx, request.thread_id, active, request.action, request.reason)

@@ -4,8 +4,8 @@
 import { createHash } from 'node:crypto'
 import { v7 } from 'uuid'
 import type { RunCreate } from '../contract/runs.ts'
-import * as assistants from '../db/assistants.ts'
 import type { AssistantRow } from '../db/assistants.ts'
+import * as assistants from '../db/assistants.ts'
 import type { Db } from '../db/db.ts'
 import * as idempotency from '../db/idempotency.ts'
 import type { Claimed } from '../db/queue.ts'
@@ -48,12 +48,19 @@ export interface CreateDeps {
 
 /** The hash that tells two uses of one Idempotency-Key apart. */
 export const hashOf = (path: string, body: unknown): string =>
-  createHash('sha256').update(`${path}\n${JSON.stringify(body)}`).digest('hex')
+  createHash('sha256')
+    .update(`${path}\n${JSON.stringify(body)}`)
+    .digest('hex')
 
 const nothingCancelled: CancelPlan = { ended: [], wished: [], settled: [] }
 
 /** Makes one run. `workerId` is this process's worker when it has reserved a slot for the run, else null. */
-export async function createRun(deps: CreateDeps, request: CreateRequest, ids: { run_id: string; thread_id: string }, workerId: string | null): Promise<Creation> {
+export async function createRun(
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string; thread_id: string },
+  workerId: string | null,
+): Promise<Creation> {
   const { db, registry } = deps
   const assistantId = registry.resolve(request.body.assistant_id)
   if (request.thread_id === null && request.idempotency === undefined) {
@@ -73,7 +80,10 @@ export async function createRun(deps: CreateDeps, request: CreateRequest, ids: {
     ])
     if (locked === undefined) {
       if (request.body.if_not_exists === 'reject') {
-        throw new ApiError('thread_not_found', `The thread ${request.thread_id} does not exist: create it first, or pass if_not_exists "create".`)
+        throw new ApiError(
+          'thread_not_found',
+          `The thread ${request.thread_id} does not exist: create it first, or pass if_not_exists "create".`,
+        )
       }
       return createWithThread(tx, deps, request, ids, assistant, workerId)
     }
@@ -83,7 +93,8 @@ export async function createRun(deps: CreateDeps, request: CreateRequest, ids: {
 
 async function readAssistant(db: Db, registry: Registry, id: string, request: CreateRequest): Promise<AssistantRow> {
   const assistant = await assistants.get(db, id, request.visible)
-  if (assistant === undefined) throw new ApiError('assistant_not_found', `The assistant ${request.body.assistant_id} does not exist.`)
+  if (assistant === undefined)
+    throw new ApiError('assistant_not_found', `The assistant ${request.body.assistant_id} does not exist.`)
   const graph = registry.graph(assistant.graph_id)
   if (graph.error !== undefined) throw new ApiError('graph_load_failed', graph.error)
   return assistant
@@ -133,13 +144,18 @@ async function createOnThread(
   const active = await runs.active(db, thread.thread_id)
   const strategy = request.body.multitask_strategy
   if (active.length > 0 && strategy === 'reject') {
-    throw new ApiError('thread_busy', `The thread is busy with run ${active[0]?.run_id}: wait for it, cancel it, or use another multitask_strategy.`)
+    throw new ApiError(
+      'thread_busy',
+      `The thread is busy with run ${active[0]?.run_id}: wait for it, cancel it, or use another multitask_strategy.`,
+    )
   }
   const cancelled =
     active.length > 0 && (strategy === 'interrupt' || strategy === 'rollback')
       ? await planCancel(db, thread.thread_id, active, strategy, `superseded by run ${ids.run_id} (${strategy})`)
       : nothingCancelled
-  const waits = active.some(({ run_id }) => ![...cancelled.ended, ...cancelled.settled].some((gone) => gone.run_id === run_id))
+  const waits = active.some(
+    ({ run_id }) => ![...cancelled.ended, ...cancelled.settled].some((gone) => gone.run_id === run_id),
+  )
   const startsNow = !waits && request.body.after_seconds === 0 ? workerId : null
   const run = newRun(deps, request, { ...ids, thread_id: thread.thread_id }, assistant, thread, startsNow)
   const made = await runs.insert(db, run, stamp(assistant))
@@ -150,9 +166,7 @@ async function createOnThread(
 function created(made: runs.Inserted, run: runs.NewRun, cancelled: CancelPlan): Creation {
   const { epoch, last_seq, state_updated_at, ...row } = made
   const claimed: Claimed | undefined =
-    run.worker_id === null
-      ? undefined
-      : { ...run, attempt: 1, epoch, last_seq, state_updated_at, waited_ms: 0 }
+    run.worker_id === null ? undefined : { ...run, attempt: 1, epoch, last_seq, state_updated_at, waited_ms: 0 }
   return { run: row, claimed, after: last_seq, replayed: false, cancelled }
 }
 
@@ -223,7 +237,8 @@ function argumentsOf(
 }
 
 function contextOf(own: unknown, given: unknown): { context?: unknown } {
-  const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value)
+  const isObject = (value: unknown): value is object =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
   if (given === undefined) return own === null || own === undefined ? {} : { context: own }
   return { context: isObject(own) && isObject(given) ? { ...own, ...given } : given }
 }

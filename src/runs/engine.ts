@@ -54,7 +54,11 @@ export interface Engine {
   /** Creates a run and leaves it to itself. */
   create(request: CreateRequest): Promise<Started>
   /** Creates a run and follows it from its first event. */
-  stream(request: CreateRequest, wanted: Wanted, signal: AbortSignal): Promise<Started & { events: AsyncGenerator<SentEvent, void, undefined> }>
+  stream(
+    request: CreateRequest,
+    wanted: Wanted,
+    signal: AbortSignal,
+  ): Promise<Started & { events: AsyncGenerator<SentEvent, void, undefined> }>
   /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
   wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<string | undefined> }>
   /** Waits for a run that exists. */
@@ -71,7 +75,10 @@ export interface Engine {
   ): Promise<AsyncGenerator<SentEvent, void, undefined>>
   /** Cancels a run; with `wait`, resolves when it has ended. */
   cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
-  cancelMany(which: Parameters<typeof runs.toCancel>[1], request: Omit<CancelRequest, 'thread_id' | 'run_id'>): Promise<void>
+  cancelMany(
+    which: Parameters<typeof runs.toCancel>[1],
+    request: Omit<CancelRequest, 'thread_id' | 'run_id'>,
+  ): Promise<void>
   /** Tells local waiters; called by the worker after the commit. */
   settled(runId: string, result: Result): void
   close(): void
@@ -107,7 +114,8 @@ export function createEngine(deps: {
     announce(bus, creation.cancelled)
     if (!creation.replayed) {
       observe({ kind: 'run_created', run_id: run.run_id, thread_id: run.thread_id, strategy: run.multitask_strategy })
-      if (creation.claimed === undefined) bus.publish('runs', { hint: { in_ms: Math.ceil(request.body.after_seconds * 1_000) } })
+      if (creation.claimed === undefined)
+        bus.publish('runs', { hint: { in_ms: Math.ceil(request.body.after_seconds * 1_000) } })
     }
     return creation
   }
@@ -140,7 +148,10 @@ export function createEngine(deps: {
       try {
         creation = await start(request, ids, tail)
       } catch (error) {
-        void tail.then((open) => open.close(), () => {})
+        void tail.then(
+          (open) => open.close(),
+          () => {},
+        )
         throw error
       }
       const open = await tail
@@ -187,7 +198,10 @@ export function createEngine(deps: {
     async threadStream(threadId, { lastEventId, modes, signal }) {
       const tail = await tails.open(threadId)
       try {
-        const after = lastEventId === '-' || lastEventId === '-1' ? 0 : await startOf(db, { run_id: threadId, thread_id: threadId }, lastEventId)
+        const after =
+          lastEventId === '-' || lastEventId === '-1'
+            ? 0
+            : await startOf(db, { run_id: threadId, thread_id: threadId }, lastEventId)
         return followThread(tail, { after, modes, signal })
       } catch (error) {
         tail.close()
@@ -219,12 +233,18 @@ export function createEngine(deps: {
   }
 
   /** The result of a run that was just created: from this process's worker if it runs it, else from the database. */
-  async function waitFor({ run, claimed }: Creation, local: Promise<Result>, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+  async function waitFor(
+    { run, claimed }: Creation,
+    local: Promise<Result>,
+    visible: Sql,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
     const stop = new AbortController()
     const either = AbortSignal.any([signal, stop.signal])
     try {
       // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
-      const asked = claimed === undefined ? Promise.resolve() : delay(ASK_AFTER_MS, undefined, { signal: either }).catch(() => {})
+      const asked =
+        claimed === undefined ? Promise.resolve() : delay(ASK_AFTER_MS, undefined, { signal: either }).catch(() => {})
       return await Promise.race([local.then(resultText), asked.then(() => remote(run, visible, either))])
     } finally {
       stop.abort()

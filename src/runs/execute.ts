@@ -3,11 +3,19 @@
 
 import type { Db } from '../db/db.ts'
 import type { Settlement } from '../db/journal.ts'
-import * as queue from '../db/queue.ts'
 import type { Claimed } from '../db/queue.ts'
+import * as queue from '../db/queue.ts'
 import { LeaseLost, messageOf } from '../errors.ts'
 import type { Executor, RunHandle, RunSink } from '../executor/executor.ts'
-import type { AbortReason, CheckpointPut, Job, Outcome, RunArguments, StreamEvent, WritesPut } from '../executor/protocol.ts'
+import type {
+  AbortReason,
+  CheckpointPut,
+  Job,
+  Outcome,
+  RunArguments,
+  StreamEvent,
+  WritesPut,
+} from '../executor/protocol.ts'
 import { removeTraces } from './cancel.ts'
 import type { Result } from './join.ts'
 import { CHECKPOINT, END } from './log.ts'
@@ -106,7 +114,10 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
       runTimeoutSeconds: deps.runTimeoutSeconds,
     }
     if (broken !== undefined) {
-      return judge({ kind: 'error', error: { error: broken.name, message: messageOf(broken).slice(0, 8_192) } }, settings)
+      return judge(
+        { kind: 'error', error: { error: broken.name, message: messageOf(broken).slice(0, 8_192) } },
+        settings,
+      )
     }
     // A run that was being stopped, and whose executor died of it, was stopped.
     const stopped = outcome.kind === 'crashed' && reason !== undefined ? { kind: 'aborted' as const, reason } : outcome
@@ -144,7 +155,11 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
       const result: Result =
         error !== null
           ? { status: 'error', error }
-          : { status: 'ended', values: settlement.values ?? 'null', interrupts: settlement.interrupts as Record<string, unknown[]> }
+          : {
+              status: 'ended',
+              values: settlement.values ?? 'null',
+              interrupts: settlement.interrupts as Record<string, unknown[]>,
+            }
       return { as: 'settled', status: settlement.status, error: error?.message, result }
     }
     case 'release': {

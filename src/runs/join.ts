@@ -69,7 +69,11 @@ export async function waitForResult(
 }
 
 /** Where a join begins: the seq to read after. */
-export async function startOf(db: Db, run: { run_id: string; thread_id: string }, lastEventId: string | null): Promise<number> {
+export async function startOf(
+  db: Db,
+  run: { run_id: string; thread_id: string },
+  lastEventId: string | null,
+): Promise<number> {
   if (lastEventId === null || lastEventId === '') return events.position(db, run.thread_id)
   if (lastEventId === '-1' || lastEventId === '-') {
     return (await events.before(db, run.run_id)) ?? (await events.position(db, run.thread_id))

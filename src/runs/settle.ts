@@ -15,7 +15,10 @@ export type Verdict =
   | { do: 'abandon' }
 
 /** Judges an outcome. `attemptsLeft` counts the tries a crashed run still has. */
-export function judge(outcome: Outcome, run: { attempt: number; attemptsLeft: number; runTimeoutSeconds: number }): Verdict {
+export function judge(
+  outcome: Outcome,
+  run: { attempt: number; attemptsLeft: number; runTimeoutSeconds: number },
+): Verdict {
   switch (outcome.kind) {
     case 'success':
       return settle(transitions.running.succeed, outcome.state, null)

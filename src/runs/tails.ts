@@ -20,7 +20,10 @@ export interface Ended {
 export interface Tail {
   /** The thread's events after `after`, in order, and word of runs that ended; goes on until `signal` aborts or the
    *  iterator is closed. `caughtUp` says that nothing after `after` was in the log when the tail was opened. */
-  follow(after: number, options: { caughtUp: boolean; signal?: AbortSignal }): AsyncGenerator<LoggedEvent | Ended, void, undefined>
+  follow(
+    after: number,
+    options: { caughtUp: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<LoggedEvent | Ended, void, undefined>
   /** Resolves when the run has ended, with its status; undefined when the signal aborts first. */
   ended(runId: string, signal?: AbortSignal): Promise<string | undefined>
   close(): void
@@ -52,7 +55,11 @@ export function createTails(
     try {
       const watched = [...threads.values()]
       const positions = watched.map((shared) => shared.position())
-      const grown = await events.grown(deps.db, watched.map((shared) => shared.threadId), positions)
+      const grown = await events.grown(
+        deps.db,
+        watched.map((shared) => shared.threadId),
+        positions,
+      )
       for (const { thread_id } of grown) threads.get(thread_id)?.missed()
       const awaited = watched.flatMap((shared) => [...shared.waiting.keys()])
       if (awaited.length === 0) return
@@ -206,7 +213,11 @@ class Shared {
     })
   }
 
-  async *follow(after: number, caughtUp: boolean, signal?: AbortSignal): AsyncGenerator<LoggedEvent | Ended, void, undefined> {
+  async *follow(
+    after: number,
+    caughtUp: boolean,
+    signal?: AbortSignal,
+  ): AsyncGenerator<LoggedEvent | Ended, void, undefined> {
     const follower: Follower = { after, behind: !caughtUp, queue: [], buffered: 0, wake: () => {} }
     this.#followers.add(follower)
     const wake = () => follower.wake()

@@ -68,9 +68,12 @@ export function createJournal(deps: {
       const failures = await persist(entries)
       batch.forEach(([, pending], i) => {
         const failure = failures[i]
-        if (failure !== undefined) return pending.reject(failure)
-        publish(entries[i] as Entry)
-        pending.resolve()
+        if (failure !== undefined) {
+          pending.reject(failure)
+        } else {
+          publish(entries[i] as Entry)
+          pending.resolve()
+        }
       })
       committing = new Map()
     }

@@ -11,7 +11,12 @@ export interface Loop {
   stop(): Promise<void>
 }
 
-export function createLoop(of: { service: string; everyMs: number; observe: Observe; runOnce: () => Promise<void> }): Loop {
+export function createLoop(of: {
+  service: string
+  everyMs: number
+  observe: Observe
+  runOnce: () => Promise<void>
+}): Loop {
   let timer: NodeJS.Timeout | undefined
   const later = new Set<NodeJS.Timeout>()
   let running: Promise<void> | undefined

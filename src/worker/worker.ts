@@ -67,7 +67,8 @@ export function createWorker(
     {
       leaseSeconds: options.leaseSeconds,
       onLost: () => abortAll('lease_lost'),
-      onRenewed: () => void hearWishes().catch((error: unknown) => observe({ kind: 'background_failed', service: 'cancel', error })),
+      onRenewed: () =>
+        void hearWishes().catch((error: unknown) => observe({ kind: 'background_failed', service: 'cancel', error })),
     },
   )
   const journal = deps.journal(keeper.trusted)
@@ -102,7 +103,12 @@ export function createWorker(
 
   function start(claimed: Claimed): void {
     const began = performance.now()
-    const held: Held = { run_id: claimed.run_id, thread_id: claimed.thread_id, epoch: claimed.epoch, seq: claimed.last_seq }
+    const held: Held = {
+      run_id: claimed.run_id,
+      thread_id: claimed.thread_id,
+      epoch: claimed.epoch,
+      seq: claimed.last_seq,
+    }
     const execution = execute(
       {
         db,
@@ -125,26 +131,25 @@ export function createWorker(
   }
 
   function announce({ run_id, thread_id, attempt }: Claimed, finished: Finished, ms: number): void {
+    const run = { run_id, thread_id, attempt }
     switch (finished.as) {
-      case 'settled':
+      case 'settled': {
+        const { status: outcome, error } = finished
         deps.onSettled(run_id, finished.result)
-        return observe({
-          kind: 'run_settled',
-          run_id,
-          thread_id,
-          attempt,
-          outcome: finished.status,
-          ms,
-          ...(finished.error !== undefined && { error: finished.error }),
-        })
+        observe({ kind: 'run_settled', ...run, outcome, ms, ...(error !== undefined && { error }) })
+        break
+      }
       case 'removed':
         bus.publish(threadChannel(thread_id), { hint: { ended: run_id, status: 'removed' } })
-        return observe({ kind: 'run_settled', run_id, thread_id, attempt, outcome: 'rolled_back', ms })
+        observe({ kind: 'run_settled', ...run, outcome: 'rolled_back', ms })
+        break
       case 'released':
         bus.publish('runs', { hint: { waiting: true } })
-        return observe({ kind: 'run_settled', run_id, thread_id, attempt, outcome: 'released', ms })
+        observe({ kind: 'run_settled', ...run, outcome: 'released', ms })
+        break
       case 'lost':
-        return observe({ kind: 'run_lease_lost', run_id, thread_id, attempt })
+        observe({ kind: 'run_lease_lost', ...run })
+        break
     }
   }
 
@@ -188,8 +193,16 @@ export function createWorker(
       await keeper.start()
       stopping = false
       unsubscribe.push(
-        await bus.subscribe('runs', ({ hint }) => hearWaiting(hint.in_ms), () => hearWaiting(0)),
-        await bus.subscribe(CANCEL_CHANNEL, ({ hint }) => void stopRun(hint.run_id, hint.action), () => void hearWishes().catch(() => {})),
+        await bus.subscribe(
+          'runs',
+          ({ hint }) => hearWaiting(hint.in_ms),
+          () => hearWaiting(0),
+        ),
+        await bus.subscribe(
+          CANCEL_CHANNEL,
+          ({ hint }) => void stopRun(hint.run_id, hint.action),
+          () => void hearWishes().catch(() => {}),
+        ),
       )
       claimer.start()
       rescuer.start()
