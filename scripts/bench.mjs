@@ -62,7 +62,7 @@ try {
 function floor(round) {
   const file = join(folder, `floor-${round}.json`)
   must('node', ['reset.mjs', postgres.uri], {})
-  must('node', ['floor.mjs', '--postgres', postgres.uri, '--seconds', seconds(), '--json', file], {})
+  must('node', ['floor.mjs', '--postgres', postgres.uri, '--seconds', seconds(), '--json', file, ...chosen()], {})
   columns['floor memory']?.push(`${file}#memory`)
   columns['floor pg']?.push(`${file}#postgres`)
   columns['floor pg exit']?.push(`${file}#postgres_exit`)
@@ -88,10 +88,9 @@ async function heddle(name, round, command, dataDir) {
   ]
   const spawn = ['--spawn', dataDir ? `${server} --data-dir ${dataDir}` : server, '--before', before, '--workers', '10']
   const log = ['--log', join(folder, `${name.replaceAll(/\W/g, '-')}.log`)]
-  const chosen = args.scenario ? ['--scenario', args.scenario] : []
   must(
     'node',
-    [...run, ...spawn, ...log, ...chosen],
+    [...run, ...spawn, ...log, ...chosen()],
     dataDir ? {} : { DATABASE_URI: postgres.uri, REDIS_URI: redis.uri },
   )
   columns[name]?.push(file)
@@ -122,7 +121,13 @@ that and durability "exit". Absolute figures hold for this machine only: compare
 ${table}`
 }
 
-const seconds = () => String(args.seconds)
+function chosen() {
+  return args.scenario ? ['--scenario', args.scenario] : []
+}
+
+function seconds() {
+  return String(args.seconds)
+}
 
 /** @param {string} command @param {string[]} argv @param {Record<string, string>} env */
 function must(command, argv, env) {
