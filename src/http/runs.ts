@@ -36,13 +36,13 @@ function creating({ engine }: HttpDeps): Route[] {
     const source = cancelOnLeave(events, signal, request.body.on_disconnect === 'cancel', () =>
       disconnected(request, run),
     )
-    return sse(source, { headers: { 'content-location': path, location: `${path}/stream` } })
+    return sse(source, { headers: { 'content-location': path, location: `${onThread(run)}/stream` } })
   }
   const wait = async (request: CreateRequest, signal: AbortSignal) => {
     const { run, result } = await engine.wait(request, signal)
     const path = pathOf(request, run)
     const stop = request.body.on_disconnect === 'cancel' ? onAbort(signal, () => disconnected(request, run)) : () => {}
-    const location = request.thread_id === null ? `${path}/stream` : `${path}/join`
+    const location = `${onThread(run)}/join`
     return late(async () => (await result.finally(stop)) ?? 'null', { headers: { 'content-location': path, location } })
   }
   const disconnected = (request: CreateRequest, run: runs.RunRow) =>
@@ -182,6 +182,9 @@ const noRun = (runId: string) => new ApiError('run_not_found', `There is no run 
 
 const pick = <T extends object, K extends keyof T>(row: T, keys: readonly K[]): Pick<T, K> =>
   Object.fromEntries(keys.map((key) => [key, row[key]])) as Pick<T, K>
+
+/** Where to go on from: always on the thread, since clients ask there whether the run is still active. */
+const onThread = (run: runs.RunRow): string => `/threads/${run.thread_id}/runs/${run.run_id}`
 
 const pathOf = (request: CreateRequest, run: runs.RunRow): string =>
   request.thread_id === null ? `/runs/${run.run_id}` : `/threads/${run.thread_id}/runs/${run.run_id}`

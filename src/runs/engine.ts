@@ -23,7 +23,6 @@ import {
   type Wanted,
   waitForResult,
 } from './join.ts'
-import { hasEnded } from './lifecycle.ts'
 import { createTails, type Tail } from './tails.ts'
 
 const ASK_AFTER_MS = 1_000
@@ -191,7 +190,8 @@ export function createEngine(deps: {
 
     async joinStream(run, options) {
       const row = await runs.result(db, run.thread_id, run.run_id, options.visible)
-      if (row === undefined || (row.temporary && hasEnded(row.status))) throw new ApiError('run_not_found')
+      // A temporary run that has ended can still be followed until it is swept: its reader may have lost the connection.
+      if (row === undefined) throw new ApiError('run_not_found', `There is no run ${run.run_id}.`)
       return { run: row, events: await joinStream(row, options) }
     },
 
