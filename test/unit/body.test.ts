@@ -181,7 +181,7 @@ describe('strict JSON', () => {
 
   it.each([
     ['a deep array', '['.repeat(201) + ']'.repeat(201), 'body: must not be nested deeper than 200 levels'],
-    ['a deep object', '{"a":'.repeat(201) + '1' + '}'.repeat(201), 'body: must not be nested deeper than 200 levels'],
+    ['a deep object', `${'{"a":'.repeat(201)}1${'}'.repeat(201)}`, 'body: must not be nested deeper than 200 levels'],
     ['a very deep body that never ends', '['.repeat(1_000_000), 'body: must not be nested deeper than 200 levels'],
     ['NUL in a string', '{"a":{"b":["x","\\u0000"]}}', 'body.a.b[1]: must not contain the NUL character'],
     ['NUL in a key', '{"a":{"x\\u0000":1}}', 'body.a: has a key that must not contain the NUL character'],
