@@ -50,7 +50,7 @@ function untag(fields: Fields, revivers: Revivers): unknown {
 /** The revivers that make real values, with these classes for messages, documents, sends, commands and snapshots. */
 export function createRevivers(classes: Record<string, unknown>): Revivers {
   const get = (name: string): Class => {
-    const found = Object.hasOwn(classes, name) ? classes[name] : undefined
+    const found = classes[name]
     if (typeof found !== 'function')
       throw new CodecError(`A stored ${name} needs a newer @langchain/core in the graph's project.`)
     return found as Class

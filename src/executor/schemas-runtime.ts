@@ -61,6 +61,7 @@ const fieldsOf = (value: unknown): Fields | undefined =>
 
 function builderOf(graph: unknown): Fields | undefined {
   const fields = fieldsOf(graph)
+  if (fields && '_schemaDefinition' in fields) return fields
   const own = fieldsOf(fields?.builder)
   // An agent holds its graph.
   return own && '_schemaDefinition' in own ? own : fieldsOf(fieldsOf(fields?.graph)?.builder)

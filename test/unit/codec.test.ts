@@ -252,6 +252,10 @@ describe('what cannot be kept', () => {
       }
     }
     expect(trip(new Point())).toStrictEqual({ x: 1, at: new Date(3) })
+    const odd = Object.assign(new Point(), { $heddle: 'Date', v: 0 })
+    expect(trip(odd)).toStrictEqual({ x: 1, at: new Date(3), $heddle: 'Date', v: 0 })
+    Object.defineProperty(odd, '__proto__', { value: { polluted: 1 }, enumerable: true })
+    expect(Object.keys(trip(odd))).toEqual(['x', 'at', '$heddle', 'v', '__proto__'])
     expect(trip({ url: new URL('http://a/b') })).toEqual({ url: 'http://a/b' })
     expect(trip({ toJSON: () => ({ n: 1n }) })).toEqual({ n: 1n })
     expect(trip(new (class extends Array<number> {})(1, 2))).toEqual([1, 2])

@@ -46,20 +46,26 @@ describe('a graph written in TypeScript', () => {
         title: { anyOf: [{ type: 'null' }, { type: 'string' }] },
         notes: { type: 'array', items: { $ref: '#/definitions/Note' } },
         scores: { type: 'object', additionalProperties: { type: 'number' } },
+        last: expect.objectContaining({ title: 'BaseMessage' }),
         file: {
           type: 'object',
           properties: { bytes: { type: 'string', contentEncoding: 'base64' }, from: { type: 'string', format: 'uri' } },
           required: ['bytes'],
         },
       },
-      required: expect.arrayContaining(['messages', 'count', 'title', 'notes', 'scores', 'file']),
+      required: expect.arrayContaining(['messages', 'count', 'title', 'notes', 'scores', 'last', 'file']),
       definitions: { Note: note },
     })
     expect(output_schema).toEqual(state_schema)
     expect(input_schema).toEqual({
       $schema: 'http://json-schema.org/draft-07/schema#',
       type: 'object',
-      properties: { messages: MESSAGES, title: { anyOf: [{ type: 'null' }, { type: 'string' }] } },
+      properties: {
+        messages: MESSAGES,
+        title: { anyOf: [{ type: 'null' }, { type: 'string' }] },
+        notes: { type: 'array', items: { $ref: '#/definitions/Note' } },
+      },
+      definitions: { Note: note },
     })
     expect(context_schema).toEqual({
       $schema: 'http://json-schema.org/draft-07/schema#',
@@ -80,10 +86,18 @@ describe('a graph written in TypeScript', () => {
     expect(first).toEqual({
       state_schema: {
         type: 'object',
-        properties: { messages: MESSAGES, count: {}, title: {}, notes: { type: 'array' }, scores: {}, file: {} },
+        properties: {
+          messages: MESSAGES,
+          count: {},
+          title: {},
+          notes: { type: 'array' },
+          scores: {},
+          last: {},
+          file: {},
+        },
       },
       output_schema: first.state_schema,
-      input_schema: { type: 'object', properties: { messages: MESSAGES, title: {} } },
+      input_schema: { type: 'object', properties: { messages: MESSAGES, title: {}, notes: { type: 'array' } } },
       config_schema: null,
       context_schema: null,
     })
@@ -133,7 +147,7 @@ describe('what was read from types is remembered', () => {
     expect(new Set(answers.map((answer) => answer.state_schema)).size).toBe(1)
     const begin = performance.now()
     expect(await ask()).toEqual(answers[0])
-    expect(performance.now() - begin).toBeLessThan(100)
+    expect(performance.now() - begin).toBeLessThan(500)
 
     // A millisecond is not enough to read types: the answer can only come from the disk.
     expect(await start(1)()).toEqual(answers[0])
@@ -154,7 +168,7 @@ describe('what was read from types is remembered', () => {
     expect(warnings).toEqual([expect.stringContaining('the types were not known after 1 ms')])
     const begin = performance.now()
     expect(await ask()).toEqual(answer)
-    expect(performance.now() - begin).toBeLessThan(100)
+    expect(performance.now() - begin).toBeLessThan(500)
   })
 })
 
@@ -196,6 +210,7 @@ describe('a graph in JavaScript', () => {
   test('is described by its channels', async () => {
     const given = await schemas.of(nested, { graph_id: 'n', path: fixture('nested.js'), export: 'graph' })
     const object = { type: 'object', properties: { messages: MESSAGES, depth: {} } }
+    expect(await schemas.of(nested.builder, { graph_id: 'n' })).toEqual(given)
     expect(given).toEqual({
       ...{ state_schema: object, input_schema: object, output_schema: object },
       ...{ config_schema: null, context_schema: null },

@@ -162,6 +162,15 @@ test('anything at all prints as JSON on one line', () => {
   )
 })
 
+test('printing changes nothing in what is printed', () => {
+  const value = Object.freeze({
+    n: 1n,
+    list: Object.freeze([new Set([1n])]),
+    message: Object.freeze(new messages.AIMessage('x')),
+  })
+  expect(wire(value)).toMatchObject({ n: 1, list: [[1]], message: { type: 'ai' } })
+})
+
 test('cycles and endless depth print as words', () => {
   const loop: Record<string, unknown> = { a: 1 }
   loop.self = [loop]

@@ -1,5 +1,6 @@
 // A graph whose schemas can only be known from its types.
 
+import type { AIMessage, HumanMessage } from '@langchain/core/messages'
 import { Annotation, MessagesAnnotation, START, StateGraph } from '@langchain/langgraph'
 import type { Note } from './note.ts'
 
@@ -10,10 +11,11 @@ const State = Annotation.Root({
   title: Annotation<string | null>,
   notes: Annotation<Note[]>({ reducer: (a, b) => a.concat(b), default: () => [] }),
   scores: Annotation<Map<string, number>>,
+  last: Annotation<AIMessage | HumanMessage | null>,
   file: Annotation<{ bytes: Buffer; from?: URL }>,
 })
 
-const Input = Annotation.Root({ ...MessagesAnnotation.spec, title: Annotation<string | null> })
+const Input = Annotation.Root({ ...MessagesAnnotation.spec, title: State.spec.title, notes: State.spec.notes })
 const Context = Annotation.Root({ user_id: Annotation<string>, mode: Annotation<'fast' | 'slow' | undefined> })
 
 const builder = new StateGraph({ stateSchema: State, input: Input, output: State }, Context)
