@@ -38,7 +38,8 @@ const SCRIPT = fileURLToPath(
   new URL(import.meta.url.endsWith('.ts') ? '../../dist/executor/child.js' : './child.js', import.meta.url),
 )
 
-const KILL_AFTER = 2_000
+/** The child closes what it has open and sends its last traces first. */
+const KILL_AFTER = 3_000
 
 function openChild(options: ChildExecutorOptions, closed: (cause: string, runIds: string[]) => void) {
   const heap = options.memoryMb === undefined ? [] : [`--max-old-space-size=${options.memoryMb}`]
@@ -71,7 +72,6 @@ function openChild(options: ChildExecutorOptions, closed: (cause: string, runIds
     pid: child.pid ?? null,
     end: async () => {
       host.close()
-      child.kill('SIGTERM')
       const timer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER)
       await exited
       clearTimeout(timer)

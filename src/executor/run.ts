@@ -13,6 +13,7 @@ import { configOf } from './run-config.ts'
 import { type CheckpointSink, createSaver, type Saver } from './saver.ts'
 import { createStore } from './store.ts'
 import { drive } from './stream.ts'
+import type { Tracing } from './tracing.ts'
 
 type RunOutcome = Exclude<Outcome, { kind: 'crashed' }>
 
@@ -20,7 +21,7 @@ type RunOutcome = Exclude<Outcome, { kind: 'crashed' }>
 type End = { kind: 'aborted'; reason: RunAborted } | { kind: 'thrown'; error: unknown } | undefined
 
 /** Runs the job on the graph that `find` gives. */
-export async function execute(find: () => LoadedGraph, job: Job, port: RunPort): Promise<RunOutcome> {
+export async function execute(find: () => LoadedGraph, job: Job, port: RunPort, tracing: Tracing): Promise<RunOutcome> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(port.signal.reason)
   port.signal.addEventListener('abort', onAbort, { once: true })
@@ -38,12 +39,15 @@ export async function execute(find: () => LoadedGraph, job: Job, port: RunPort):
       fresh: job.fresh,
       onFailure: (error) => stop.abort(error),
     })
-    const config = configOf(job, loaded.langchain, { saver: saver.checkpointer, store, signal: stop.signal })
+    const { callbacks, feedback } = await tracing.of(job, loaded.langchain)
+    const config = configOf(job, loaded.langchain, { saver: saver.checkpointer, store, signal: stop.signal, callbacks })
     const user = config.configurable?.langgraph_auth_user
     graph = await loaded.open(config, { accessContext: 'threads.create_run', user, store })
     const start = await recover(job, graph, saver.checkpointer, config)
     const input = start.recovered ? null : inputOf(job.args, loaded.langchain)
     if (!start.finished) await drive(graph, input, start.config, job, loaded.langchain, port)
+    const urls = await feedback()
+    if (urls !== undefined) await port.events([{ event: 'feedback', data: urls }])
     end = endOf(stop.signal)
   } catch (error) {
     end = endOf(stop.signal) ?? { kind: 'thrown', error }
