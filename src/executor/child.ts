@@ -13,7 +13,7 @@ import { createRuntime } from './runtime.ts'
 process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
 
 const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
-const guest = createGuest(link, createRuntime({ importFile: createImporter() }), {
+const guest = createGuest(link, createRuntime({ importFile: createImporter(), log: (text) => guest.log(text) }), {
   executor: `node ${process.version}`,
   pid: process.pid,
   ended: () => process.exit(0),
@@ -21,8 +21,8 @@ const guest = createGuest(link, createRuntime({ importFile: createImporter() }),
 
 // A promise nobody waited for must not take the other runs down.
 process.on('unhandledRejection', (reason) => guest.log(`Unhandled rejection: ${stackOf(reason)}`))
-// Ctrl-C in a terminal reaches the whole process group; the parent decides when the executor ends.
-process.on('SIGINT', () => {})
+// Such signals may reach the whole process group; the parent decides when the executor ends, by closing the pipe.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 
 function stackOf(reason: unknown): string {
   try {

@@ -28,6 +28,9 @@ function messageText(thrown: unknown): string {
     if (typeof thrown === 'object' && thrown !== null && !(thrown instanceof Error)) {
       const { message } = thrown as { message?: unknown }
       if (typeof message === 'string') return message
+      // LangGraph marks what a task threw.
+      const { pregelTaskId: _, ...rest } = thrown as Record<string, unknown>
+      return messageOf(rest)
     }
     return String(messageOf(thrown))
   } catch {

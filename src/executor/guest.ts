@@ -50,6 +50,8 @@ export interface Runtime {
     params: HostCalls[M]['params'],
     storage: Storage,
   ): Promise<HostCalls[M]['value']>
+  /** Ends what it has started. */
+  close(): Promise<void>
 }
 
 /** Why a run was stopped from outside: the reason of the signal that graph code sees. */
@@ -67,7 +69,7 @@ interface Running {
   acked(seq: number): void
 }
 
-/** Serves `runtime` over `link` until the link closes; `ended` is called when nothing is left to do. */
+/** Serves `runtime` over `link` until the link closes; then calls `ended`. */
 export function createGuest(
   link: Link<GuestMessage, HostMessage>,
   runtime: Runtime,
@@ -79,7 +81,7 @@ export function createGuest(
   let answering = 0
   let draining = false
   const endIfIdle = () => {
-    if (draining && runs.size === 0 && answering === 0) options.ended()
+    if (draining && runs.size === 0 && answering === 0) link.close()
   }
 
   const start = async (run: number, job: Job) => {
@@ -135,7 +137,7 @@ export function createGuest(
   link.onClose(() => {
     calls.abandon(new Error('The server is gone.'))
     for (const { controller } of runs.values()) controller.abort(new RunAborted('lease_lost'))
-    options.ended()
+    void runtime.close().finally(options.ended)
   })
   link.send({ type: 'hello', protocol: PROTOCOL_VERSION, executor: options.executor, pid: options.pid })
   return { log: (text) => link.send({ type: 'log', text }) }

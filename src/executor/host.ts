@@ -83,7 +83,8 @@ export function createHost(link: HostLink, options: HostOptions): Host {
     if (!run) return
     runs.delete(id)
     clearTimeout(run.timer)
-    run.settle(outcome)
+    // What the graph made of a run that was lost meanwhile is nobody's business any more.
+    run.settle(run.lost && outcome.kind !== 'crashed' ? { kind: 'aborted', reason: 'lease_lost' } : outcome)
   }
   const abort = (id: number, reason: AbortReason) => {
     const run = runs.get(id)

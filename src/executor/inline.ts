@@ -53,10 +53,11 @@ function openInline(
   const values = new Map(
     options.graphs.filter((graph) => graph.value !== undefined).map((graph) => [graph.graph_id, graph.value]),
   )
-  createGuest(guestLink, createRuntime({ values, importFile: (path) => importer(path, load) }), {
+  const log = (text: string) => options.observe({ kind: 'executor_output', stream: 'stderr', text })
+  createGuest(guestLink, createRuntime({ values, importFile: (path) => importer(path, load), log }), {
     executor: `node ${process.version}`,
     pid: null,
-    ended: () => guestLink.close(),
+    ended: () => {},
   })
   return {
     host,

@@ -21,7 +21,7 @@ export interface ServerRuntime {
 
 /** A graph that has loaded. */
 export interface LoadedGraph {
-  graph_id: string
+  source: Omit<GraphSource, 'value'>
   langchain: LangChain
   codec: Codec
   /** The compiled graph without checkpointer and store; calls the factory where there is one. */
@@ -81,7 +81,7 @@ async function loadGraph(
   const langchain = await options.loadLangChain(source.path)
   const codec = codecs.get(langchain) ?? createCodec(langchain)
   codecs.set(langchain, codec)
-  return { graph_id: source.graph_id, langchain, codec, open: opener(value, source) }
+  return { source, langchain, codec, open: opener(value, source) }
 }
 
 async function exported(source: Omit<GraphSource, 'value'>, options: LoadOptions): Promise<unknown> {
@@ -136,10 +136,10 @@ function explain(error: unknown, source: Omit<GraphSource, 'value'>, projectDir:
 
 const firstLine = (text: string): string => text.trim().split('\n')[0]?.slice(0, 500) ?? ''
 
-// The first frame of the stack in the project's own files: "…/file.ts:12:3".
+// The first frame of the stack in the project's own files: "…/file.ts:12:3" (not "node:internal/…").
 function placeOf(error: unknown, path: string): string | undefined {
   const stack = error instanceof Error ? (error.stack ?? '') : ''
-  for (const match of stack.matchAll(/(?:file:\/\/)?(\/[^\s()?]+?)(?:\?[^\s():]*)?:(\d+)(?::\d+)?/g)) {
+  for (const match of stack.matchAll(/(?<=[\s(]|file:\/\/)(\/[^\s()?]+?)(?:\?[^\s():]*)?:(\d+)(?::\d+)?/g)) {
     const [, file, line] = match
     if (file && !file.includes('/node_modules/') && !isOwn(file)) return `${file}:${line}`
   }

@@ -27,7 +27,9 @@ const MAX_DELAY = 5_000
 export function createPool(mode: Executor['mode'], options: PoolOptions): Executor {
   const { observe } = options
   const instances = new Set<Instance>()
+  const gone = new Set<Promise<void>>()
   let current: Promise<Instance> | undefined
+  let serving: Instance | undefined
   let statuses: GraphStatus[] = []
   let closing = false
   let failures = 0
@@ -35,8 +37,15 @@ export function createPool(mode: Executor['mode'], options: PoolOptions): Execut
   // Resolves when the instance has loaded its graphs.
   const begin = async (): Promise<Instance> => {
     const began = performance.now()
+    let isGone = () => {}
+    const goes = new Promise<void>((resolve) => {
+      isGone = resolve
+    })
+    gone.add(goes)
     const instance: Instance = options.open((cause, runIds) => {
       instances.delete(instance)
+      gone.delete(goes)
+      isGone()
       // An executor that was told to end is no news.
       if (!closing) observe({ kind: 'executor_exited', pid: instance.pid, cause, runs: runIds })
       if (serving === instance) replace()
@@ -53,7 +62,6 @@ export function createPool(mode: Executor['mode'], options: PoolOptions): Execut
     return instance
   }
 
-  let serving: Instance | undefined
   const serve = (instance: Instance): Instance => {
     serving = instance
     failures = 0
@@ -111,6 +119,7 @@ export function createPool(mode: Executor['mode'], options: PoolOptions): Execut
       closing = true
       serving = undefined
       await Promise.all([...instances].map((each) => each.end()))
+      await Promise.all(gone)
     },
   }
 }

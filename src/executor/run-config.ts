@@ -14,6 +14,7 @@ export interface RunParts {
   saver: unknown
   store: unknown
   signal: AbortSignal
+  callbacks: readonly unknown[]
   /** Where this server is reached, for traces. */
   apiUrl?: string
 }
@@ -28,8 +29,8 @@ export function configOf(job: Job, langchain: LangChain, parts: RunParts): Runna
     ...(typeof max_concurrency === 'number' ? { maxConcurrency: max_concurrency } : {}),
     ...(typeof run_name === 'string' ? { runName: run_name } : {}),
     ...(args.context === undefined || args.context === null ? {} : { context: args.context }),
-    ...(args.interrupt_before === undefined ? {} : { interruptBefore: allOr(args.interrupt_before) }),
-    ...(args.interrupt_after === undefined ? {} : { interruptAfter: allOr(args.interrupt_after) }),
+    ...(args.interrupt_before === undefined ? {} : { interruptBefore: args.interrupt_before }),
+    ...(args.interrupt_after === undefined ? {} : { interruptAfter: args.interrupt_after }),
     configurable: {
       ...withoutInternals(configurable),
       ...addressOf(args.checkpoint),
@@ -45,6 +46,7 @@ export function configOf(job: Job, langchain: LangChain, parts: RunParts): Runna
     durability: args.durability,
     store: parts.store,
     signal: parts.signal,
+    ...(parts.callbacks.length === 0 ? {} : { callbacks: parts.callbacks }),
   }
 }
 
@@ -80,8 +82,6 @@ export function stateConfigOf(
     },
   }
 }
-
-const allOr = (nodes: '*' | string[]): 'all' | string[] => (nodes === '*' ? 'all' : nodes)
 
 const addressOf = (checkpoint: CheckpointRef | null | undefined): Record<string, unknown> => ({
   ...(checkpoint?.checkpoint_id ? { checkpoint_id: checkpoint.checkpoint_id } : {}),

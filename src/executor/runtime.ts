@@ -2,32 +2,58 @@
 // both kinds of executor.
 
 import { ApiError } from '../errors.ts'
+import { draw } from './draw.ts'
 import type { Storage } from './executor.ts'
+import type { RunnableConfig } from './graph.ts'
 import type { Runtime } from './guest.ts'
 import { createLangChainLoader } from './langchain.ts'
 import { type Graphs, type LoadedGraph, loadGraphs } from './load.ts'
 import type { HostCalls } from './protocol.ts'
 import { execute } from './run.ts'
+import { createSchemas, type Schemas } from './schemas.ts'
 import { getHistory, getState, updateState } from './state.ts'
+import { createStore } from './store.ts'
+import { createTracing } from './tracing.ts'
 
 export interface RuntimeOptions {
   /** Graphs given as values, by graph id. */
   values?: ReadonlyMap<string, unknown>
   importFile(path: string): Promise<Record<string, unknown>>
+  /** Told what nobody asked for but somebody should read. */
+  log?(text: string): void
 }
 
 type Calls = {
-  [M in keyof HostCalls]?: (
+  [M in keyof HostCalls]: (
     loaded: LoadedGraph,
     params: HostCalls[M]['params'],
     storage: Storage,
   ) => Promise<HostCalls[M]['value']>
 }
 
-const CALLS: Calls = {
+const callsWith = (schemas: Schemas): Calls => ({
   'state.get': getState,
   'state.history': getHistory,
   'state.update': updateState,
+  'graph.draw': async (loaded, { xray, config }, storage) => {
+    const read = await openToRead(loaded, config, storage)
+    return draw(read.graph, xray, read.config)
+  },
+  'graph.schemas': async (loaded, { config, graph_id }, storage) => {
+    const { graph } = await openToRead(loaded, config, storage)
+    return { graph_id, ...(await schemas.of(graph, loaded.source)) }
+  },
+  'graph.subgraphs': async (loaded, { namespace, recurse, config }, storage) => {
+    const { graph } = await openToRead(loaded, config, storage)
+    return schemas.subgraphsOf(graph, namespace, recurse)
+  },
+})
+
+async function openToRead(loaded: LoadedGraph, given: unknown, storage: Storage) {
+  const config = (typeof given === 'object' && given !== null ? given : {}) as RunnableConfig
+  const store = createStore(loaded.langchain, storage)
+  const user = config.configurable?.langgraph_auth_user
+  return { config, graph: await loaded.open(config, { accessContext: 'assistants.read', user, store }) }
 }
 
 /** Makes a runtime without graphs; `load` brings them. */
@@ -38,17 +64,21 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     return graphs.get(graphId)
   }
   const loadLangChain = createLangChainLoader()
+  const schemas = createSchemas(options.log ? { warn: options.log } : {})
+  const calls = callsWith(schemas)
+  const tracing = createTracing((text) => options.log?.(text))
   return {
     load: async (sources, projectDir) => {
       const { values = new Map(), importFile } = options
       graphs = await loadGraphs(sources, { projectDir, values, loadLangChain, importFile })
       return graphs.statuses
     },
-    execute: (job, port) => execute(() => find(job.graph_id), job, port),
+    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing),
     call: async (method, params, storage) => {
-      const answer = Object.hasOwn(CALLS, method) ? CALLS[method] : undefined
+      const answer = Object.hasOwn(calls, method) ? calls[method] : undefined
       if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)
       return answer(find(params.graph_id), params, storage)
     },
+    close: async () => void (await Promise.all([schemas.close(), tracing.flush()])),
   }
 }
