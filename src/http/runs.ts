@@ -241,19 +241,21 @@ function onAbort(signal: AbortSignal, act: () => void): () => void {
 }
 
 /** The events as they are; when the reader leaves before their end and it was asked for, the run is cancelled. */
-async function* cancelOnLeave<T>(
+const cancelOnLeave = <T>(
   events: AsyncGenerator<T, void, undefined>,
   signal: AbortSignal,
   wanted: boolean,
   cancel: () => void,
-) {
-  const stop = wanted ? onAbort(signal, cancel) : () => {}
+): AsyncGenerator<T, void, undefined> => (wanted ? watched(events, signal, cancel) : events)
+
+async function* watched<T>(events: AsyncGenerator<T, void, undefined>, signal: AbortSignal, cancel: () => void) {
+  const stop = onAbort(signal, cancel)
   let complete = false
   try {
     for await (const event of events) yield event
     complete = true
   } finally {
     stop()
-    if (wanted && !complete && !signal.aborted) cancel()
+    if (!complete && !signal.aborted) cancel()
   }
 }
