@@ -43,6 +43,8 @@ export interface Saver {
 type Versions = Record<string, string | number>
 type PendingWrite = { task_id: string; task_path: string; idx: number; channel: string; value: unknown }
 
+const TASKS = '__pregel_tasks'
+
 // Indexes of special channels, as every LangGraph checkpointer has them.
 const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }
 
@@ -54,6 +56,12 @@ export function createSaver(deps: SaverDeps): Saver {
   let latest: CheckpointTuple | undefined
   let latestWrites = new Map<string, Map<string, PendingWrite>>()
   let failure: Error | undefined
+
+  // A counter keeps versions in order; the saver's own suffix keeps forks of one checkpoint apart.
+  const nextVersion = (current: string | undefined): string => {
+    const counter = current === undefined ? 0 : Number.parseInt(String(current), 10)
+    return `${String(counter + 1).padStart(10, '0')}.${fork}`
+  }
 
   const guarded = <T>(encode: () => T): T => {
     if (failure) throw failure
@@ -76,7 +84,22 @@ export function createSaver(deps: SaverDeps): Saver {
       checkpoint_ns,
       ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
     })
-    return stored ? tupleOf(stored, codec) : undefined
+    return stored ? read(stored) : undefined
+  }
+
+  const read = async (stored: StoredCheckpoint): Promise<CheckpointTuple> => {
+    const tuple = tupleOf(stored, codec)
+    // Before format 4, what was sent to nodes stood with the parent's writes instead of in a channel of its own.
+    if (Number(tuple.checkpoint.v) < 4 && tuple.parentConfig) {
+      const sends =
+        (await getTuple(tuple.parentConfig as RunnableConfig))?.pendingWrites?.filter(
+          ([, channel]) => channel === TASKS,
+        ) ?? []
+      const versions = Object.values(tuple.checkpoint.channel_versions).map(String).sort()
+      tuple.checkpoint.channel_values[TASKS] = sends.map(([, , value]) => value)
+      tuple.checkpoint.channel_versions[TASKS] = versions.at(-1) ?? nextVersion(undefined)
+    }
+    return tuple
   }
 
   async function* list(config: RunnableConfig, options: ListOptions = {}): AsyncGenerator<CheckpointTuple> {
@@ -93,7 +116,7 @@ export function createSaver(deps: SaverDeps): Saver {
       ...(options.limit === undefined ? {} : { limit: options.limit }),
       ...(options.filter === undefined ? {} : { metadata: options.filter }),
     })
-    for (const stored of found) yield tupleOf(stored, codec)
+    for (const stored of found) yield await read(stored)
   }
 
   const put = async (
@@ -191,10 +214,8 @@ export function createSaver(deps: SaverDeps): Saver {
       if (!sink.deleteThread) throw new Error('A graph cannot delete its thread: use the API.')
       await sink.deleteThread(threadId)
     }
-    // A counter keeps versions in order; the saver's own suffix keeps forks of one checkpoint apart.
     override getNextVersion(current: string | undefined) {
-      const counter = current === undefined ? 0 : Number.parseInt(String(current), 10)
-      return `${String(counter + 1).padStart(10, '0')}.${fork}`
+      return nextVersion(current)
     }
   }
   return {
