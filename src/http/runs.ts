@@ -10,6 +10,7 @@ import type { Sql } from '../db/sql.ts'
 import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import { type CreateRequest, hashOf } from '../runs/create.ts'
+import type { Events } from '../runs/engine.ts'
 import type { HttpDeps } from './deps.ts'
 import { late, rawJson, reply, sse } from './reply.ts'
 import { on, type Route } from './route.ts'
@@ -25,50 +26,38 @@ export function runRoutes(deps: HttpDeps): Route[] {
   return [...creating(deps), ...reading(deps), ...following(deps), ...cancelling(deps)]
 }
 
-function creating({ engine }: HttpDeps): Route[] {
+function creating(deps: HttpDeps): Route[] {
+  const { engine } = deps
+  const reason = 'the client disconnected (on_disconnect=cancel)'
   const create = async (request: CreateRequest) => {
     const { run } = await engine.create(request)
     return reply(run, { headers: { 'content-location': pathOf(request, run) } })
   }
-  const stream = async (request: CreateRequest, namespaces: string[] | undefined, signal: AbortSignal) => {
-    const { run, events } = await engine.stream(request, wantedOf({ namespaces }), signal)
-    const path = pathOf(request, run)
-    const source = cancelOnLeave(events, signal, request.body.on_disconnect === 'cancel', () =>
-      disconnected(request, run),
-    )
-    return sse(source, { headers: { 'content-location': path, location: `${onThread(run)}/stream` } })
+  const stream = async (request: CreateRequest, namespace: string[] | undefined) => {
+    const { run, events } = await engine.stream(request, wantedOf({ namespace }))
+    const cancel = request.body.on_disconnect === 'cancel' && canceller(deps, run, reason, request.visible)
+    const headers = { 'content-location': pathOf(request, run), location: `${onThread(run)}/stream` }
+    return sse(cancelOnLeave(events, cancel), { headers })
   }
   const wait = async (request: CreateRequest, signal: AbortSignal) => {
     const { run, result } = await engine.wait(request, signal)
-    const path = pathOf(request, run)
-    const stop = request.body.on_disconnect === 'cancel' ? onAbort(signal, () => disconnected(request, run)) : () => {}
-    const location = `${onThread(run)}/join`
-    return late(async () => (await result.finally(stop)) ?? 'null', { headers: { 'content-location': path, location } })
+    const cancel = request.body.on_disconnect === 'cancel' && canceller(deps, run, reason, request.visible)
+    const stop = cancel ? onAbort(signal, cancel) : () => {}
+    const headers = { 'content-location': pathOf(request, run), location: `${onThread(run)}/join` }
+    return late(async () => (await result.finally(stop)) ?? 'null', { headers })
   }
-  const disconnected = (request: CreateRequest, run: runs.RunRow) =>
-    void engine
-      .cancel({
-        thread_id: run.thread_id,
-        run_id: run.run_id,
-        action: 'interrupt',
-        reason: 'the client disconnected (on_disconnect=cancel)',
-        visible: request.visible,
-        wait: false,
-      })
-      // It has ended: there is nothing to cancel.
-      .catch(() => {})
 
   return [
     on(contract.createRun, ({ params, body, ...asked }) => create(asking(params.thread_id, body, asked, 'run'))),
     on(contract.streamRun, ({ params, query, body, ...asked }) =>
-      stream(asking(params.thread_id, body, asked, 'run'), query.namespace, asked.signal),
+      stream(asking(params.thread_id, body, asked, 'run'), query.namespace),
     ),
     on(contract.waitRun, ({ params, body, ...asked }) =>
       wait(asking(params.thread_id, body, asked, 'run'), asked.signal),
     ),
     on(stateless.createStatelessRun, ({ body, ...asked }) => create(asking(null, body, asked, 'run'))),
     on(stateless.streamStatelessRun, ({ query, body, ...asked }) =>
-      stream(asking(null, body, asked, 'run'), query.namespace, asked.signal),
+      stream(asking(null, body, asked, 'run'), query.namespace),
     ),
     on(stateless.waitStatelessRun, ({ body, ...asked }) => wait(asking(null, body, asked, 'run'), asked.signal)),
     on(stateless.createRunBatch, async ({ body, ...asked }) => {
@@ -100,65 +89,34 @@ function reading({ db }: HttpDeps): Route[] {
   ]
 }
 
-function following({ db, engine }: HttpDeps): Route[] {
-  const join = async (
-    run: { thread_id: string | null; run_id: string },
-    query: JoinQuery,
-    asked: Asked & { signal: AbortSignal },
-  ) => {
-    const { signal, visible } = asked
+function following(deps: HttpDeps): Route[] {
+  const { db, engine } = deps
+  const reason = 'a client disconnected (cancel_on_disconnect)'
+  const join = async (run: { thread_id: string | null; run_id: string }, query: JoinQuery, asked: Asked) => {
     const lastEventId = asked.headers.get('last-event-id')
-    const joined = await engine.joinStream(run, { lastEventId, wanted: wantedOf(query), visible, signal })
-    const { thread_id, run_id } = joined.run
-    const source = cancelOnLeave(
-      joined.events,
-      signal,
-      query.cancel_on_disconnect,
-      () =>
-        void engine
-          .cancel({
-            thread_id,
-            run_id,
-            action: 'interrupt',
-            reason: 'a client disconnected (cancel_on_disconnect)',
-            visible,
-            wait: false,
-          })
-          .catch(() => {}),
-    )
-    const path = run.thread_id === null ? `/runs/${run_id}` : `/threads/${thread_id}/runs/${run_id}`
-    return sse(source, { headers: { location: `${path}/stream`, 'content-location': path } })
+    const options = { lastEventId, wanted: wantedOf(query), visible: asked.visible }
+    const joined = await engine.joinStream(run, options)
+    const cancel = query.cancel_on_disconnect && canceller(deps, joined.run, reason, asked.visible)
+    const path = run.thread_id === null ? `/runs/${run.run_id}` : onThread(joined.run)
+    const headers = { 'content-location': path, location: `${onThread(joined.run)}/stream` }
+    return sse(cancelOnLeave(joined.events, cancel), { headers })
   }
   return [
     on(contract.joinRun, async ({ params, query, visible, signal }) => {
       const run = await runs.get(db, params.thread_id, params.run_id, visible)
       if (run === undefined) throw noRun(params.run_id)
-      const path = `/threads/${params.thread_id}/runs/${params.run_id}`
-      const cancel = () =>
-        void engine
-          .cancel({
-            ...params,
-            action: 'interrupt',
-            reason: 'a client disconnected (cancel_on_disconnect)',
-            visible,
-            wait: false,
-          })
-          .catch(() => {})
-      const stop = query.cancel_on_disconnect ? onAbort(signal, cancel) : () => {}
-      return late(async (gone) => (await engine.join(params, visible, gone).finally(stop)) ?? 'null', {
-        headers: { location: `${path}/join`, 'content-location': path },
-      })
+      const stop = query.cancel_on_disconnect ? onAbort(signal, canceller(deps, run, reason, visible)) : () => {}
+      const headers = { 'content-location': onThread(run), location: `${onThread(run)}/join` }
+      return late(async (gone) => (await engine.join(params, visible, gone).finally(stop)) ?? 'null', { headers })
     }),
     on(contract.joinRunStream, ({ params, query, ...asked }) => join(params, query, asked)),
     on(stateless.joinStatelessRunStream, ({ params, query, ...asked }) =>
       join({ thread_id: null, ...params }, query, asked),
     ),
-    on(streamThread, async ({ params, query, headers, visible, signal }) => {
+    on(streamThread, async ({ params, query, headers, visible }) => {
       await threads.get(db, params.thread_id, visible)
-      const modes = query.stream_mode
-      return sse(
-        await engine.threadStream(params.thread_id, { lastEventId: headers.get('last-event-id'), modes, signal }),
-      )
+      const options = { lastEventId: headers.get('last-event-id'), modes: query.stream_mode }
+      return sse(await engine.threadStream(params.thread_id, options))
     }),
   ]
 }
@@ -184,7 +142,7 @@ const pick = <T extends object, K extends keyof T>(row: T, keys: readonly K[]): 
   Object.fromEntries(keys.map((key) => [key, row[key]])) as Pick<T, K>
 
 /** Where to go on from: always on the thread, since clients ask there whether the run is still active. */
-const onThread = (run: runs.RunRow): string => `/threads/${run.thread_id}/runs/${run.run_id}`
+const onThread = (run: { thread_id: string; run_id: string }): string => `/threads/${run.thread_id}/runs/${run.run_id}`
 
 const pathOf = (request: CreateRequest, run: runs.RunRow): string =>
   request.thread_id === null ? `/runs/${run.run_id}` : `/threads/${run.thread_id}/runs/${run.run_id}`
@@ -192,16 +150,12 @@ const pathOf = (request: CreateRequest, run: runs.RunRow): string =>
 const wantedOf = (query: {
   stream_mode?: readonly string[] | undefined
   namespace?: readonly string[] | undefined
-  namespaces?: readonly string[] | undefined
   checkpoint_id?: string | undefined
-}) => {
-  const namespaces = query.namespace ?? query.namespaces
-  return {
-    ...(query.stream_mode !== undefined && { modes: query.stream_mode }),
-    ...(namespaces !== undefined && { namespaces }),
-    ...(query.checkpoint_id !== undefined && { checkpoint_id: query.checkpoint_id }),
-  }
-}
+}) => ({
+  ...(query.stream_mode !== undefined && { modes: query.stream_mode }),
+  ...(query.namespace !== undefined && { namespaces: query.namespace }),
+  ...(query.checkpoint_id !== undefined && { checkpoint_id: query.checkpoint_id }),
+})
 
 function asking(threadId: string | null, body: RunCreate, asked: Asked, what: string): CreateRequest {
   const key = asked.headers.get('idempotency-key')
@@ -240,22 +194,27 @@ function onAbort(signal: AbortSignal, act: () => void): () => void {
   return () => signal.removeEventListener('abort', act)
 }
 
-/** The events as they are; when the reader leaves before their end and it was asked for, the run is cancelled. */
-const cancelOnLeave = <T>(
-  events: AsyncGenerator<T, void, undefined>,
-  signal: AbortSignal,
-  wanted: boolean,
-  cancel: () => void,
-): AsyncGenerator<T, void, undefined> => (wanted ? watched(events, signal, cancel) : events)
+/** Cancels a run that its client has left. */
+const canceller = (
+  { engine }: HttpDeps,
+  { thread_id, run_id }: { thread_id: string; run_id: string },
+  reason: string,
+  visible: Sql,
+) => {
+  const request = { thread_id, run_id, action: 'interrupt' as const, reason, visible, wait: false }
+  // A failure means that it has ended: there is nothing to cancel.
+  return () => void engine.cancel(request).catch(() => {})
+}
 
-async function* watched<T>(events: AsyncGenerator<T, void, undefined>, signal: AbortSignal, cancel: () => void) {
-  const stop = onAbort(signal, cancel)
-  let complete = false
-  try {
-    for await (const event of events) yield event
-    complete = true
-  } finally {
-    stop()
-    if (!complete && !signal.aborted) cancel()
+/** The events as they are; a reader that leaves before their end sets off `cancel`, where there is one. */
+function cancelOnLeave(events: Events, cancel: (() => void) | false): Events {
+  if (!cancel) return events
+  return async function* watched(signal) {
+    const stop = onAbort(signal, cancel)
+    try {
+      yield* events(signal)
+    } finally {
+      stop()
+    }
   }
 }

@@ -49,15 +49,14 @@ export interface Started {
   replayed: boolean
 }
 
+/** Begins to follow; must be called once, and ends when the signal aborts. */
+export type Events = (signal: AbortSignal) => AsyncGenerator<SentEvent, void, undefined>
+
 export interface Engine {
   /** Creates a run and leaves it to itself. */
   create(request: CreateRequest): Promise<Started>
   /** Creates a run and follows it from its first event. */
-  stream(
-    request: CreateRequest,
-    wanted: Wanted,
-    signal: AbortSignal,
-  ): Promise<Started & { events: AsyncGenerator<SentEvent, void, undefined> }>
+  stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
   /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
   wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<string | undefined> }>
   /** Waits for a run that exists. */
@@ -65,13 +64,10 @@ export interface Engine {
   /** Follows a run that exists; throws `run_not_found`. */
   joinStream(
     run: { thread_id: string | null; run_id: string },
-    options: { lastEventId: string | null; wanted: Wanted; visible: Sql; signal: AbortSignal },
-  ): Promise<{ run: RunRef; events: AsyncGenerator<SentEvent, void, undefined> }>
+    options: { lastEventId: string | null; wanted: Wanted; visible: Sql },
+  ): Promise<{ run: RunRef; events: Events }>
   /** Follows a thread over its runs; the caller has checked that the thread may be seen. */
-  threadStream(
-    threadId: string,
-    options: { lastEventId: string | null; modes: readonly ThreadMode[]; signal: AbortSignal },
-  ): Promise<AsyncGenerator<SentEvent, void, undefined>>
+  threadStream(threadId: string, options: { lastEventId: string | null; modes: readonly ThreadMode[] }): Promise<Events>
   /** Cancels a run; with `wait`, resolves when it has ended. */
   cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
   cancelMany(
@@ -119,11 +115,11 @@ export function createEngine(deps: {
     return creation
   }
 
-  async function joinStream(run: RunRef, options: { lastEventId: string | null; wanted: Wanted; signal: AbortSignal }) {
+  async function joinStream(run: RunRef, lastEventId: string | null, wanted: Wanted): Promise<Events> {
     const tail = await tails.open(run.thread_id)
     try {
-      const after = await startOf(db, run, options.lastEventId)
-      return followRun({ db }, tail, run, { after, caughtUp: false, wanted: options.wanted, signal: options.signal })
+      const after = await startOf(db, run, lastEventId)
+      return (signal) => followRun({ db }, tail, run, { after, caughtUp: false, wanted, signal })
     } catch (error) {
       tail.close()
       throw error
@@ -140,7 +136,7 @@ export function createEngine(deps: {
       return start(request, newIds(request.thread_id), Promise.resolve())
     },
 
-    async stream(request, wanted, signal) {
+    async stream(request, wanted) {
       const ids = newIds(request.thread_id)
       const tail = tails.open(ids.thread_id)
       let creation: Creation
@@ -156,11 +152,11 @@ export function createEngine(deps: {
       const open = await tail
       if (creation.replayed) {
         open.close()
-        const events = await joinStream(creation.run, { lastEventId: '-1', wanted, signal })
-        return { run: creation.run, replayed: true, events }
+        return { run: creation.run, replayed: true, events: await joinStream(creation.run, '-1', wanted) }
       }
-      const options = { after: creation.after, caughtUp: creation.claimed !== undefined, wanted, signal }
-      return { run: creation.run, replayed: false, events: followRun({ db }, open, creation.run, options) }
+      const { run, after, claimed } = creation
+      const options = { after, caughtUp: claimed !== undefined, wanted }
+      return { run, replayed: false, events: (signal) => followRun({ db }, open, run, { ...options, signal }) }
     },
 
     async wait(request, signal) {
@@ -192,17 +188,17 @@ export function createEngine(deps: {
       const row = await runs.result(db, run.thread_id, run.run_id, options.visible)
       // A temporary run that has ended can still be followed until it is swept: its reader may have lost the connection.
       if (row === undefined) throw new ApiError('run_not_found', `There is no run ${run.run_id}.`)
-      return { run: row, events: await joinStream(row, options) }
+      return { run: row, events: await joinStream(row, options.lastEventId, options.wanted) }
     },
 
-    async threadStream(threadId, { lastEventId, modes, signal }) {
+    async threadStream(threadId, { lastEventId, modes }) {
       const tail = await tails.open(threadId)
       try {
         const after =
           lastEventId === '-' || lastEventId === '-1'
             ? 0
             : await startOf(db, { run_id: threadId, thread_id: threadId }, lastEventId)
-        return followThread(tail, { after, modes, signal })
+        return (signal) => followThread(tail, { after, modes, signal })
       } catch (error) {
         tail.close()
         throw error
