@@ -74,7 +74,10 @@ export const list = <S extends z.ZodType>(item: S, options: { comma?: boolean } 
   z
     .union([z.string(), z.array(z.string())])
     .optional()
-    .transform((given) => (given === undefined ? undefined : items(given, options.comma ?? false)))
+    // some clients send a list that was not given as an empty text
+    .transform((given) =>
+      given === undefined || (given === '' && options.comma) ? undefined : items(given, options.comma ?? false),
+    )
     .pipe(z.array(item).optional())
     .meta({ listOf: item })
 
