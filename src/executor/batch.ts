@@ -8,7 +8,7 @@ export interface EventBatch {
   add(event: string, data: string): void
   /** A promise while the server is behind; undefined when there is room. */
   room(): Promise<void> | undefined
-  /** Sends what is gathered. */
+  /** Sends what is gathered, and waits for room. */
   flush(): Promise<void>
 }
 
@@ -24,15 +24,19 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
     clearImmediate(timer)
     timer = undefined
     if (events.length === 0) return
-    const room = port.events(events)
-    if (room) {
-      const waiting = room.then(() => {
+    const batch = events
+    events = []
+    chars = 0
+    try {
+      const waiting = port.events(batch).then(() => {
         if (behind === waiting) behind = undefined
       })
       behind = waiting
+    } catch (error) {
+      // Too large for any frame. Whoever waits for room, or for the end, hears of it.
+      behind = Promise.reject(error)
+      behind.catch(() => {})
     }
-    events = []
-    chars = 0
   }
   return {
     add: (event, data) => {
@@ -42,6 +46,9 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
       else timer ??= setImmediate(send)
     },
     room: () => behind,
-    flush: async () => send(),
+    flush: async () => {
+      send()
+      if (behind) await behind
+    },
   }
 }
