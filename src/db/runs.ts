@@ -190,8 +190,10 @@ export const wishCancel = (
 
 /** Removes a run that has ended, with its events (its checkpoints are the thread's history and stay). */
 export const remove = (db: Db, runId: string): Promise<{ run_id: string }[]> =>
-  db.rows(sql`with e as (delete from events where run_id = ${runId})
-    delete from runs where run_id = ${runId} and status not in ('pending', 'running') returning run_id`)
+  db.rows(sql`with gone as (delete from runs where run_id = ${runId} and status not in ('pending', 'running')
+      returning run_id),
+    e as (delete from events where run_id in (select run_id from gone))
+    select run_id from gone`)
 
 /** The runs a bulk cancel means: by status, or by ids on a thread. */
 export const toCancel = (
