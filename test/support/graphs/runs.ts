@@ -147,7 +147,7 @@ const report = new StateGraph(Report, z.object({ tone: z.string().optional(), si
       tags,
       recursionLimit,
     } = config as LangGraphRunnableConfig & { context: unknown }
-    const shown = Object.entries(configurable).filter(([key]) => !key.startsWith('__'))
+    const shown = Object.entries(configurable).filter(([key]) => !/^(__|checkpoint_)/.test(key))
     return { seen: { configurable: Object.fromEntries(shown), metadata, context, tags, recursionLimit } }
   })
   .addEdge(START, 'look')
