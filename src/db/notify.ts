@@ -136,6 +136,9 @@ async function listen(
   beat.unref()
   try {
     await client.connect()
+    // By chance a pooler's server process may be met again, and the probe heard, while most notifications go elsewhere.
+    const { rows } = await client.query('select pg_backend_pid() as pid')
+    if (rows[0].pid !== (client as unknown as { processID: number }).processID) throw new Error(POOLED)
     await client.query(`listen ${channel}`)
     await probe()
     established = true
@@ -149,5 +152,7 @@ async function listen(
 const socketOf = (client: pg.Client): Socket =>
   (client as unknown as { connection: { stream: Socket } }).connection.stream
 
+const POOLED =
+  'a pooler in transaction mode is between, so what other processes say is noticed by polling: give a direct address, or a Redis'
 const DEAF =
   'a notification to itself did not come back in time: the server is out of reach, or a pooler in transaction mode is between'
