@@ -26,12 +26,14 @@ export const position = async (db: Db, threadId: string): Promise<number> => {
   return rows[0]?.seq ?? 0
 }
 
-/** Where a run's events begin: the seq before its first, or undefined when it has none. */
-export const before = async (db: Db, runId: string): Promise<number | undefined> => {
-  const rows = await db.rows<{ seq: number | null }>(
-    sql`select min(first_seq) - 1 as seq from events where run_id = ${runId}`,
-  )
-  return rows[0]?.seq ?? undefined
+/** Where a run's events begin: the seq before its first, or where the log ends while it has none. Asked at once, because its
+ *  first event may come in between. */
+export const beginning = async (db: Db, run: { run_id: string; thread_id: string }): Promise<number> => {
+  const rows = await db.rows<{ seq: number }>(sql`select coalesce(
+      (select min(e.first_seq) - 1 from events e where e.run_id = ${run.run_id}),
+      greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id))) as seq
+    from threads t where t.thread_id = ${run.thread_id}`)
+  return rows[0]?.seq ?? 0
 }
 
 /** Where each thread's log ends, for threads that grew past what the caller has seen. */

@@ -75,9 +75,7 @@ export async function startOf(
   lastEventId: string | null,
 ): Promise<number> {
   if (lastEventId === null || lastEventId === '') return events.position(db, run.thread_id)
-  if (lastEventId === '-1' || lastEventId === '-') {
-    return (await events.before(db, run.run_id)) ?? (await events.position(db, run.thread_id))
-  }
+  if (lastEventId === '-1' || lastEventId === '-') return events.beginning(db, run)
   if (!/^\d{1,15}$/.test(lastEventId)) {
     throw new ApiError('validation_failed', 'Last-Event-ID must be the id of an event of this thread, or -1 for all.')
   }
