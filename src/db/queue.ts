@@ -101,15 +101,25 @@ export const requeue = (
 export const end = (
   db: Db,
   runId: string,
-  how: { status: 'error' | 'interrupted'; error: unknown; reason: string | null; doom: boolean },
+  how: {
+    status: 'error' | 'interrupted'
+    error: unknown
+    reason: string | null
+    doom: boolean
+    /** What the thread's log says of it. */
+    last: { batch: string; count: number }
+  },
 ): Promise<{ run_id: string }[]> =>
   db.rows(sql`with t as (update threads t set held_by = null, epoch = epoch + 1, updated_at = clock_timestamp(),
-        last_seq = greatest(t.last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)),
+        last_seq = ${how.last.count}::int
+          + greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id)),
         state_updated_at = coalesce(t.state_updated_at, clock_timestamp()),
         settled_status = case when ${how.status} = 'error' then 'error' else t.settled_status end,
         error = case when ${how.status} = 'error' then ${json(how.error)}::json else t.error end,
         doomed_at = case when ${how.doom} then clock_timestamp() else t.doomed_at end
-      where t.held_by = ${runId})
+      where t.held_by = ${runId} returning t.thread_id, t.last_seq),
+    e as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
+      select t.thread_id, t.last_seq - ${how.last.count}::int + 1, t.last_seq, ${runId}, ${how.last.batch} from t)
     update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
       cancel_reason = coalesce(cancel_reason, ${how.reason}), ended_at = clock_timestamp(), updated_at = clock_timestamp()
     where run_id = ${runId} and status = 'running' returning run_id`)

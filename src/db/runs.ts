@@ -95,13 +95,15 @@ export interface ActiveRun {
   run_id: string
   status: 'pending' | 'running'
   cancel_action: string | null
+  /** Its thread goes with it. */
+  temporary: boolean
   /** False when the worker that holds it has let its lease run out. */
   alive: boolean
 }
 
 /** The thread's runs that have not ended, oldest first. Ask under the thread's lock. */
 export const active = (db: Db, threadId: string): Promise<ActiveRun[]> =>
-  db.rows(sql`select r.run_id, r.status, r.cancel_action,
+  db.rows(sql`select r.run_id, r.status, r.cancel_action, r.temporary,
       coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive
     from runs r where r.thread_id = ${threadId} and r.status in ('pending', 'running') order by r.ordinal`)
 
@@ -167,15 +169,22 @@ export const insertWithThread = (
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
   )
 
+/** Temporary threads whose runs, the rows of `r`, will never run. */
+const doomed = sql`doomed as (update threads set doomed_at = clock_timestamp() from r
+  where threads.thread_id = r.thread_id and r.temporary)`
+
 /** Ends runs that wait; gives those that were indeed waiting. Under the thread's lock. */
 export const interruptPending = (db: Db, runIds: readonly string[], reason: string): Promise<{ run_id: string }[]> =>
-  db.rows(sql`update runs set status = 'interrupted', cancel_reason = ${reason}, ended_at = clock_timestamp(),
+  db.rows(sql`with r as (update runs set status = 'interrupted', cancel_reason = ${reason}, ended_at = clock_timestamp(),
       updated_at = clock_timestamp()
-    where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id`)
+      where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id, thread_id, temporary),
+    ${doomed} select run_id from r`)
 
 /** Removes runs that wait, as rollback does. Under the thread's lock. */
 export const deletePending = (db: Db, runIds: readonly string[]): Promise<{ run_id: string }[]> =>
-  db.rows(sql`delete from runs where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id`)
+  db.rows(sql`with r as (delete from runs where run_id = any(${runIds}::uuid[]) and status = 'pending'
+      returning run_id, thread_id, temporary),
+    ${doomed} select run_id from r`)
 
 /** Records the wish to stop running runs; a rollback asked for once stays a rollback. */
 export const wishCancel = (

@@ -9,6 +9,7 @@ import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
 import { hasEnded, transitions } from './lifecycle.ts'
+import { lastBatch } from './log.ts'
 import { threadChannel } from './tails.ts'
 
 /** The bus channel on which workers hear of wishes to cancel. */
@@ -39,7 +40,7 @@ export async function planCancel(
   const idsOf = (choose: (run: runs.ActiveRun) => boolean) => active.filter(choose).map(({ run_id }) => run_id)
   const waiting = idsOf((run) => run.status === 'pending')
   const running = idsOf((run) => run.status === 'running' && run.alive)
-  const dead = idsOf((run) => run.status === 'running' && !run.alive)
+  const dead = active.filter((run) => run.status === 'running' && !run.alive)
   const plan: CancelPlan = { ended: [], wished: [], settled: [] }
   if (waiting.length > 0) {
     const gone =
@@ -50,10 +51,11 @@ export async function planCancel(
     const wished = await runs.wishCancel(db, running, action, reason)
     plan.wished = wished.map(({ run_id }) => ({ run_id, action }))
   }
-  for (const runId of dead) {
-    await queue.end(db, runId, { status: 'interrupted', error: null, reason, doom: false })
-    if (action === 'rollback') await removeTraces(db, threadId, runId)
-    plan.settled.push({ run_id: runId, thread_id: threadId, status })
+  for (const { run_id, temporary } of dead) {
+    const last = lastBatch('interrupted', null)
+    await queue.end(db, run_id, { status: 'interrupted', error: null, reason, doom: temporary, last })
+    if (action === 'rollback') await removeTraces(db, threadId, run_id)
+    plan.settled.push({ run_id, thread_id: threadId, status })
   }
   return plan
 }

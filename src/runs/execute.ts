@@ -18,7 +18,7 @@ import type {
 } from '../executor/protocol.ts'
 import { removeTraces } from './cancel.ts'
 import type { Result } from './join.ts'
-import { CHECKPOINT, END } from './log.ts'
+import { CHECKPOINT, lastBatch, lastEvents } from './log.ts'
 import { judge, type Verdict } from './settle.ts'
 
 /** What the run's worker lends it: the fenced way into the database. */
@@ -149,8 +149,7 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
   switch (verdict.do) {
     case 'settle': {
       const { settlement, error } = verdict
-      const end = { event: END, data: JSON.stringify({ status: settlement.status }) }
-      const events = error === null ? [end] : [{ event: 'error', data: JSON.stringify(error) }, end]
+      const events = lastEvents(settlement.status, error)
       await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
       const result: Result =
         error !== null
@@ -178,7 +177,14 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
 async function rollBack(db: Db, claimed: Claimed): Promise<Finished> {
   return db.tx(async (tx) => {
     if ((await queue.lockHeld(tx, claimed)).length === 0) return { as: 'lost' }
-    await queue.end(tx, claimed.run_id, { status: 'interrupted', error: null, reason: null, doom: claimed.temporary })
+    const last = lastBatch('interrupted', null)
+    await queue.end(tx, claimed.run_id, {
+      status: 'interrupted',
+      error: null,
+      reason: null,
+      doom: claimed.temporary,
+      last,
+    })
     await removeTraces(tx, claimed.thread_id, claimed.run_id)
     return { as: 'removed' }
   })

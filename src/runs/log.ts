@@ -1,6 +1,6 @@
 // Batches of events as the log and the bus carry them: a line per event, name, tab, data. Pure.
 
-import type { StreamEvent } from '../executor/protocol.ts'
+import type { RunError, StreamEvent } from '../executor/protocol.ts'
 
 /** An event with its place in the thread's log. */
 export interface LoggedEvent extends StreamEvent {
@@ -16,7 +16,23 @@ export const CHECKPOINT = '__checkpoint'
 
 /** Data is one line of JSON, so neither separator can stand in it. */
 export const encodeBatch = (events: readonly StreamEvent[]): string =>
-  events.map(({ event, data }) => `${event}\t${data}`).join('\n')
+  events.map(({ event, data }) => `${event.replace(UNSAFE_NAME, ' ')}\t${data}`).join('\n')
+
+// Namespaces have nodes' names in them, and those may be anything.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: exactly these are meant
+const UNSAFE_NAME = /[\0-\x1f]/g
+
+/** A run's last events as a batch: its error, where it has one, and its end. */
+export function lastBatch(status: string, error: RunError | null): { batch: string; count: number } {
+  const events = lastEvents(status, error)
+  return { batch: encodeBatch(events), count: events.length }
+}
+
+/** A run's last events. */
+export function lastEvents(status: string, error: RunError | null): StreamEvent[] {
+  const end = { event: END, data: JSON.stringify({ status }) }
+  return error === null ? [end] : [{ event: 'error', data: JSON.stringify(error) }, end]
+}
 
 /** The events of a batch after `seq`. */
 export function* decodeBatch(

@@ -67,7 +67,7 @@ export function createTails(
       for (const shared of watched) {
         for (const runId of shared.waiting.keys()) {
           const status = done.get(runId)
-          if (status !== undefined) shared.say({ ended: runId, status })
+          if (status !== undefined) shared.end({ ended: runId, status })
         }
       }
     } catch (error) {
@@ -159,15 +159,24 @@ class Shared {
       if (body === undefined) this.missed()
       else this.#push({ first_seq: first, last_seq: last, run_id, batch: body }, body.length)
     }
-    if (typeof ended === 'string' && typeof status === 'string') this.say({ ended, status })
+    if (typeof ended !== 'string' || typeof status !== 'string') return
+    if (body === undefined) this.end({ ended, status })
+    else this.#say({ ended, status })
   }
 
-  say(ended: Ended): void {
+  /** A run has ended, and its last events did not come along: they are in the log. */
+  end(ended: Ended): void {
+    this.missed()
+    this.#say(ended)
+  }
+
+  #say(ended: Ended): void {
     for (const told of this.waiting.get(ended.ended) ?? []) told(ended.status)
     this.#push(ended, 0)
   }
 
   #push(item: events.EventBatch | Ended, size: number): void {
+    this.#reads.clear()
     for (const follower of this.#followers) {
       if (size > 0 && follower.buffered + size > MAX_BUFFERED) {
         follower.queue = follower.queue.filter((queued) => 'ended' in queued)
@@ -183,6 +192,7 @@ class Shared {
 
   /** Something may have gone unheard: everybody looks into the log. */
   missed(): void {
+    this.#reads.clear()
     for (const follower of this.#followers) {
       follower.behind = true
       follower.wake()
@@ -260,11 +270,13 @@ class Shared {
     }
   }
 
-  /** Followers at the same place share one read. */
+  /** Followers at the same place share one read, unless something was said since it began: it may not hold that. */
   #read(after: number): Promise<events.EventBatch[]> {
     const under = this.#reads.get(after)
     if (under !== undefined) return under
-    const read = events.after(this.#db, this.threadId, after, PAGE).finally(() => this.#reads.delete(after))
+    const read = events.after(this.#db, this.threadId, after, PAGE).finally(() => {
+      if (this.#reads.get(after) === read) this.#reads.delete(after)
+    })
     this.#reads.set(after, read)
     return read
   }

@@ -6,6 +6,7 @@ import type { Db } from '../db/db.ts'
 import * as queue from '../db/queue.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelPlan, removeTraces } from '../runs/cancel.ts'
+import { lastBatch } from '../runs/log.ts'
 import { exhausted } from '../runs/settle.ts'
 
 const BATCH = 100
@@ -20,15 +21,13 @@ export async function rescue(deps: { db: Db; bus: Bus; observe: Observe; maxAtte
     if (again.length > 0) await queue.requeue(db, again, { uncharge: false })
     for (const run of found) {
       if (again.includes(run)) continue
-      const failed = run.cancel_action === null
-      await queue.end(db, run.run_id, {
-        status: failed ? 'error' : 'interrupted',
-        error: failed ? exhausted(run.attempt, 'took its worker with it, or the worker was lost') : null,
-        reason: null,
-        doom: run.temporary,
-      })
+      const error =
+        run.cancel_action === null ? exhausted(run.attempt, 'took its worker with it, or the worker was lost') : null
+      const status = error === null ? 'interrupted' : 'error'
+      const last = lastBatch(status, error)
+      await queue.end(db, run.run_id, { status, error, reason: null, doom: run.temporary, last })
       if (run.cancel_action === 'rollback') await removeTraces(db, run.thread_id, run.run_id)
-      plan.settled.push({ run_id: run.run_id, thread_id: run.thread_id, status: failed ? 'error' : 'interrupted' })
+      plan.settled.push({ run_id: run.run_id, thread_id: run.thread_id, status })
     }
     return found
   })
