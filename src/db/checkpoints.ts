@@ -45,12 +45,20 @@ export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Pr
   return read(db, chosen)
 }
 
-/** Removes a run's checkpoints with the values and writes only they had, as rollback does. Under the thread's lock. */
+const ofGone = sql`exists (select 1 from gone g where g.checkpoint_ns = w.checkpoint_ns
+  and g.checkpoint_id = w.checkpoint_id)`
+
+/** Removes a run's checkpoints with the values and writes only they had, and what the run wrote under older checkpoints
+ *  (the answer to an interrupt, say), as rollback does. Under the thread's lock. */
 export const removeOfRun = (db: Db, threadId: string, runId: string): Promise<unknown> =>
   db.rows(sql`with gone as (delete from checkpoints where thread_id = ${threadId} and run_id = ${runId}
       returning thread_id, checkpoint_ns, checkpoint_id, checkpoint),
-    w as (delete from checkpoint_writes w using gone g where w.thread_id = g.thread_id
-      and w.checkpoint_ns = g.checkpoint_ns and w.checkpoint_id = g.checkpoint_id)
+    w as (delete from checkpoint_writes w where w.thread_id = ${threadId}
+      and (${ofGone} or (w.run_id = ${runId} and w.replaced_type is null))),
+    restored as (update checkpoint_writes w set run_id = w.replaced_run_id, channel = w.replaced_channel,
+        type = w.replaced_type, bytes = w.replaced_bytes, replaced_run_id = null, replaced_channel = null,
+        replaced_type = null, replaced_bytes = null
+      where w.thread_id = ${threadId} and w.run_id = ${runId} and w.replaced_type is not null and not ${ofGone})
     delete from checkpoint_values v using gone g, json_each_text(g.checkpoint -> 'channel_versions') as had(channel, version)
     where v.thread_id = g.thread_id and v.checkpoint_ns = g.checkpoint_ns and v.channel = had.channel
       and v.version = had.version

@@ -101,11 +101,13 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
       ${values.map((r) => r.value.blob.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[])
       as n(i, ns, channel, version, type, start, size) join fence f using (i), body
     on conflict do nothing)`)
-  // A special write (an error, an interrupt; its index is negative) replaces the one before; a regular one never does.
+  // A special write (an error, an interrupt; its index is negative) replaces the one before; a regular one never does. What
+  // another run wrote is kept beside it, in case this one is rolled back.
   if (writes.length)
     parts.push(sql`, written_writes as (insert into checkpoint_writes
-      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes)
-    select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type, substring(body.bytes from n.start for n.size)
+      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, run_id)
+    select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type,
+      substring(body.bytes from n.start for n.size), f.run_id
     from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
       ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
       ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
@@ -113,9 +115,20 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
       ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[])
       as n(i, ns, id, task_id, idx, channel, path, type, start, size) join fence f using (i), body
     on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do update
-      set channel = excluded.channel, type = excluded.type, bytes = excluded.bytes where checkpoint_writes.idx < 0)`)
+      set channel = excluded.channel, type = excluded.type, bytes = excluded.bytes, run_id = excluded.run_id,
+        ${join([
+          kept(sql`run_id`, sql`replaced_run_id`),
+          kept(sql`channel`, sql`replaced_channel`),
+          kept(sql`type`, sql`replaced_type`),
+          kept(sql`bytes`, sql`replaced_bytes`),
+        ])}
+      where checkpoint_writes.idx < 0)`)
   return parts
 }
+
+const kept = (column: Sql, replaced: Sql): Sql => sql`${replaced} = case
+  when checkpoint_writes.run_id is distinct from excluded.run_id then checkpoint_writes.${column}
+  else checkpoint_writes.${replaced} end`
 
 function settlements(entries: readonly Entry[]): Sql[] {
   const rows = entries.flatMap(({ settle }, i) => (settle ? [{ i: i + 1, ...settle }] : []))

@@ -146,6 +146,12 @@ create table checkpoint_writes (
   task_path text not null,
   type text not null,
   bytes bytea not null,
+  -- who wrote it, and what of another run it replaced: a run that is rolled back may have written under older checkpoints
+  run_id uuid,
+  replaced_run_id uuid,
+  replaced_channel text,
+  replaced_type text,
+  replaced_bytes bytea,
   primary key (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
 );
 
