@@ -54,7 +54,7 @@ export function eachRunServer(
           return readEvents(await server.request('POST', path + query, body))
         },
         join: async (threadId, runId, { from, query = '' } = {}) => {
-          const headers = from === undefined ? {} : { 'last-event-id': from }
+          const headers: Record<string, string> = from === undefined ? {} : { 'last-event-id': from }
           const path = `/threads/${threadId}/runs/${runId}/stream${query}`
           return readEvents(await server.request('GET', path, undefined, headers))
         },

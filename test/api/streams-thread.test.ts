@@ -6,7 +6,7 @@ import { eachRunServer, idsOf, named } from './run-server.ts'
 
 eachRunServer((server) => {
   const follow = async (threadId: string, query = '', from?: string): Promise<EventReader> => {
-    const headers = from === undefined ? {} : { 'last-event-id': from }
+    const headers: Record<string, string> = from === undefined ? {} : { 'last-event-id': from }
     return readEvents(await server.request('GET', `/threads/${threadId}/stream${query}`, undefined, headers))
   }
   const run = async (threadId: string, input: Record<string, unknown> = {}) =>

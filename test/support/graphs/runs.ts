@@ -40,7 +40,11 @@ export function createRunGraphs(): RunGraphs {
   const ran: Ran[] = []
   const note = (node: string, config: LangGraphRunnableConfig) =>
     ran.push({ node, run_id: String(config.configurable?.run_id), attempt: Number(config.metadata?.run_attempt) })
-  return { graphs: { steps: stepsOf(gates, note), approve, nested, talk, report, choose: chooseOf() }, gates, ran }
+  return {
+    graphs: { steps: stepsOf(gates, note), approve, nested, talk, report, choose, pause: pauseOf(gates) },
+    gates,
+    ran,
+  }
 }
 
 type Note = (node: string, config: LangGraphRunnableConfig) => void
@@ -157,18 +161,28 @@ const report = new StateGraph(Report, z.object({ tone: z.string().optional(), si
 const Choice = Annotation.Root({ log: log() })
 
 /** Goes nowhere by itself after `start`: commands say where. */
-function chooseOf() {
+const choose = new StateGraph(Choice)
+  .addNode('start', () => ({ log: ['start'] }), { ends: ['left', 'right'] })
+  .addNode('left', (state: { log?: string[]; word?: string }) => ({ log: [`left ${state.word ?? ''}`.trim()] }))
+  .addNode('right', () => new Command({ update: { log: ['right'] }, goto: new Send('left', { word: 'from right' }) }), {
+    ends: ['left'],
+  })
+  .addEdge(START, 'start')
+  .addEdge('start', END)
+  .compile()
+
+/** `left` and `right` ask at the same time; an answer is the gate that the node then waits at. */
+function pauseOf(gates: Gates) {
+  const ask = (name: string) => async (_state: unknown, config: LangGraphRunnableConfig) => {
+    const gate = interrupt({ from: name }) as string
+    await gates.pass(gate, config.signal)
+    interrupt({ from: name, again: true })
+    return { log: [name] }
+  }
   return new StateGraph(Choice)
-    .addNode('start', () => ({ log: ['start'] }), { ends: ['left', 'right'] })
-    .addNode('left', (state: { log?: string[]; word?: string }) => ({ log: [`left ${state.word ?? ''}`.trim()] }))
-    .addNode(
-      'right',
-      () => new Command({ update: { log: ['right'] }, goto: new Send('left', { word: 'from right' }) }),
-      {
-        ends: ['left'],
-      },
-    )
-    .addEdge(START, 'start')
-    .addEdge('start', END)
+    .addNode('left', ask('left'))
+    .addNode('right', ask('right'))
+    .addEdge(START, 'left')
+    .addEdge(START, 'right')
     .compile()
 }
