@@ -13,8 +13,8 @@ const keeper = fileURLToPath(new URL('keeper.mjs', import.meta.url))
 
 /** @typedef {{ uri: string, stop: () => Promise<void> }} Server `stop` resolves when the process and its files are gone. */
 
-/** Starts a private Postgres. Durable only with `fsync`. @param {{ fsync?: boolean }} [options] @returns {Promise<Server>} */
-export async function startPostgres({ fsync = false } = {}) {
+/** Starts a private Postgres. Durable only with `fsync`; `onLog` gets its log. @param {{ fsync?: boolean, onLog?: (text: string) => void }} [options] @returns {Promise<Server>} */
+export async function startPostgres({ fsync = false, onLog } = {}) {
   ensureInstalled()
   const bin = postgresBin()
   if (!bin) throw new Error(howToInstall('Postgres 15 or newer'))
@@ -49,7 +49,7 @@ export async function startPostgres({ fsync = false } = {}) {
     `${port}`,
     ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
   ]
-  const server = keep('Postgres', join(bin, 'postgres'), args, folder, user)
+  const server = keep('Postgres', join(bin, 'postgres'), args, folder, user, onLog)
   await server.ready(() => postgresAnswers(port))
   return { uri: `postgres://heddle@127.0.0.1:${port}/postgres`, stop: server.stop }
 }
@@ -84,8 +84,8 @@ export function serverVersions() {
   ]
 }
 
-/** @param {string} name @param {string} binary @param {string[]} args @param {string} folder @param {{uid?: number, gid?: number}} user */
-function keep(name, binary, args, folder, user) {
+/** @param {string} name @param {string} binary @param {string[]} args @param {string} folder @param {{uid?: number, gid?: number}} user @param {(text: string) => void} [onLog] */
+function keep(name, binary, args, folder, user, onLog) {
   const child = spawn(process.execPath, [keeper, folder, binary, ...args], {
     ...user,
     cwd: folder,
@@ -94,6 +94,7 @@ function keep(name, binary, args, folder, user) {
   let output = ''
   const remember = (/** @type {Buffer} */ chunk) => {
     output = (output + chunk).slice(-4000)
+    onLog?.(String(chunk))
   }
   child.stdout.on('data', remember)
   child.stderr.on('data', remember)
