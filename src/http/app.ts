@@ -83,7 +83,12 @@ export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: r
       const { method, path, requestId: request_id } = exchange
       const response = isPreflight(request)
         ? preflight(request, exchange, cors.preflight)
-        : await app.fetch(request, { exchange, incoming: node.incoming })
+        : climbs(node.incoming)
+          ? respondError(
+              new ApiError('not_found', 'A path must not have the segments . and ..: encode what is in it.'),
+              exchange,
+            )
+          : await app.fetch(request, { exchange, incoming: node.incoming })
       observe({
         kind: 'request_done',
         method,
@@ -96,6 +101,11 @@ export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: r
     },
   }
 }
+
+const DOT_SEGMENT = /^[^?#]*\/(?:\.|%2e){1,2}(?:[/?#]|$)/i
+
+/** Whether the path, as it was sent, would be another one once resolved: an id of `..` must not reach another route. */
+const climbs = (incoming: IncomingMessage | undefined): boolean => DOT_SEGMENT.test(incoming?.url ?? '')
 
 const templateOf = (path: string): string => path.replaceAll('{', '~')
 

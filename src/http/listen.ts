@@ -2,8 +2,8 @@
 
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
-import { ConfigError, messageOf } from '../errors.ts'
+import { getRequestListener, RequestError } from '@hono/node-server'
+import { ApiError, ConfigError, messageOf } from '../errors.ts'
 import type { Http, NodeBindings } from './app.ts'
 
 export interface Listening {
@@ -17,6 +17,7 @@ export interface Listening {
 export async function listen(http: Http, { host, port }: { host: string; port: number }): Promise<Listening> {
   const listener = getRequestListener((request, node) => http.fetch(request, node as unknown as NodeBindings), {
     overrideGlobalObjects: false,
+    errorHandler: refusal,
   })
   const server: Server = createServer(
     { headersTimeout: 15_000, requestTimeout: 60_000, keepAliveTimeout: 75_000 },
@@ -39,4 +40,14 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
       clearTimeout(timer)
     },
   }
+}
+
+/** The answer to a request that did not become one: its target or its Host header is none. */
+function refusal(thrown: unknown): Response {
+  const error =
+    thrown instanceof RequestError
+      ? new ApiError('bad_request', 'The request target or the Host header cannot be understood.')
+      : new ApiError('internal')
+  const headers = { 'content-type': 'application/json', 'x-request-id': crypto.randomUUID() }
+  return new Response(JSON.stringify({ detail: error.message, code: error.code }), { status: error.status, headers })
 }

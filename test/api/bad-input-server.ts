@@ -86,7 +86,7 @@ export interface Wanted {
 
 // Words that only the inside of the server knows.
 const LEAK =
-  /\b(select .* from|insert into|update .* set|pg_\w+|postgres|node_modules|zod|undefined)\b|\.[jt]s\b|\/(work|home|tmp|usr)\/| {4}at |\n/i
+  /\b(select .* from|insert into|update .* set|pg_\w+|postgres|node_modules|zod)\b|\.[jt]s\b|\/(work|home|tmp|usr)\/| {4}at |\n/i
 
 /** What is wrong with a refusal; undefined when it is as it should be. */
 export function fault({ status, headers, text }: Answer, wanted: Wanted): string | undefined {
