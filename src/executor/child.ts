@@ -13,7 +13,13 @@ import { createRuntime } from './runtime.ts'
 process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
 
 const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
-const guest = createGuest(link, createRuntime({ importFile: createImporter(), log: (text) => guest.log(text) }), {
+const apiUrl = process.env.LANGGRAPH_API_URL
+const runtime = createRuntime({
+  importFile: createImporter(),
+  log: (text) => guest.log(text),
+  ...(apiUrl ? { apiUrl } : {}),
+})
+const guest = createGuest(link, runtime, {
   executor: `node ${process.version}`,
   pid: process.pid,
   ended: () => process.exit(0),

@@ -21,7 +21,13 @@ type RunOutcome = Exclude<Outcome, { kind: 'crashed' }>
 type End = { kind: 'aborted'; reason: RunAborted } | { kind: 'thrown'; error: unknown } | undefined
 
 /** Runs the job on the graph that `find` gives. */
-export async function execute(find: () => LoadedGraph, job: Job, port: RunPort, tracing: Tracing): Promise<RunOutcome> {
+export async function execute(
+  find: () => LoadedGraph,
+  job: Job,
+  port: RunPort,
+  tracing: Tracing,
+  apiUrl?: string,
+): Promise<RunOutcome> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(port.signal.reason)
   port.signal.addEventListener('abort', onAbort, { once: true })
@@ -40,7 +46,13 @@ export async function execute(find: () => LoadedGraph, job: Job, port: RunPort, 
       onFailure: (error) => stop.abort(error),
     })
     const { callbacks, feedback } = await tracing.of(job, loaded.langchain)
-    const config = configOf(job, loaded.langchain, { saver: saver.checkpointer, store, signal: stop.signal, callbacks })
+    const config = configOf(job, loaded.langchain, {
+      saver: saver.checkpointer,
+      store,
+      signal: stop.signal,
+      callbacks,
+      ...(apiUrl === undefined ? {} : { apiUrl }),
+    })
     const user = config.configurable?.langgraph_auth_user
     graph = await loaded.open(config, { accessContext: 'threads.create_run', user, store })
     const start = await recover(job, graph, saver.checkpointer, config)

@@ -19,6 +19,8 @@ export interface RuntimeOptions {
   /** Graphs given as values, by graph id. */
   values?: ReadonlyMap<string, unknown>
   importFile(path: string): Promise<Record<string, unknown>>
+  /** Where this server is reached; it becomes part of traces. */
+  apiUrl?: string
   /** Told what nobody asked for but somebody should read. */
   log?(text: string): void
 }
@@ -73,7 +75,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       graphs = await loadGraphs(sources, { projectDir, values, loadLangChain, importFile })
       return graphs.statuses
     },
-    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing),
+    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, options.apiUrl),
     call: async (method, params, storage) => {
       const answer = Object.hasOwn(calls, method) ? calls[method] : undefined
       if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)

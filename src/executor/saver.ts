@@ -2,7 +2,7 @@
 // that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
 // checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
 
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-checkpoint'
 import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
@@ -51,7 +51,7 @@ const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __in
 /** Makes a checkpointer that is an instance of the graph project's own BaseCheckpointSaver. */
 export function createSaver(deps: SaverDeps): Saver {
   const { codec, storage, sink } = deps
-  const fork = randomBytes(6).toString('hex')
+  const fork = randomUUID().slice(-12)
   const touched = new Set<string>()
   let latest: CheckpointTuple | undefined
   let latestWrites = new Map<string, Map<string, PendingWrite>>()

@@ -1,8 +1,8 @@
 // One suite for both executors: what a graph does, what the server hears of it, and what survives when it goes wrong.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Job, StreamEvent } from '../../src/executor/protocol.ts'
 import { type Bench, dataOf, GRAPHS, sources, startBench, valuesOf } from '../support/executors.ts'
@@ -437,7 +437,7 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
     })
 
     it('come when the server takes no more of the run', async () => {
-      const run = bench.executor.run(bench.job('steps', { input: {} }), {
+      const run = bench.executor.run(bench.job('steps', { input: {}, durability: 'sync' }), {
         ...bench.sink(),
         put: () => Promise.reject(new Error('the lease is lost')),
       })
@@ -623,6 +623,26 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
       expect(JSON.parse(fork.state.values)).toEqual({ log: ['new', 'by command'] })
     })
 
+    it('update a subgraph that stands at an interrupt', async () => {
+      const thread_id = crypto.randomUUID()
+      const { outcome } = await bench.run('parent', { input: {} }, { thread_id })
+      if (outcome.kind !== 'success') throw new Error(outcome.kind)
+      const [task] = Object.keys(outcome.state.interrupts)
+      const { puts, writes, checkpoint } = await bench.executor.call('state.update', {
+        graph_id: 'parent',
+        thread_id,
+        config: {},
+        checkpoint: { checkpoint_ns: `child:${task}` },
+        metadata: {},
+        supersteps: [{ updates: [{ values: { log: ['edited'] }, as_node: 'inner_one' }] }],
+      })
+      expect(checkpoint).toMatchObject({ checkpoint_ns: `child:${task}`, checkpoint_id: puts[0]?.checkpoint_id })
+      for (const put of puts) await bench.memory.put(put)
+      for (const put of writes) await bench.memory.writes(put)
+      const resumed = await bench.run('parent', { command: { resume: 'yes' } }, { thread_id })
+      expect(valuesOf(resumed.outcome)).toMatchObject({ log: expect.arrayContaining(['edited']) })
+    })
+
     it('refuse an update that does not fit the graph', async () => {
       const common = { graph_id: 'steps', thread_id: crypto.randomUUID(), config: {}, metadata: {} }
       await expect(
@@ -692,6 +712,63 @@ describe('loading', () => {
       ).rejects.toMatchObject({ code: 'graph_load_failed', message: errors['syntax.ts'] })
     } finally {
       await bench.executor.close()
+    }
+  })
+
+  it("takes TypeScript as it is written: paths, decorators' metadata, JSX, CommonJS, JSON", async () => {
+    const project = mkdtempSync(join(GRAPHS, '..', 'scratch-'))
+    const write = (name: string, text: string) => {
+      mkdirSync(dirname(join(project, name)), { recursive: true })
+      writeFileSync(join(project, name), text)
+    }
+    write('package.json', '{"name":"untyped"}')
+    write(
+      'tsconfig.base.json',
+      JSON.stringify({ compilerOptions: { baseUrl: '.', paths: { '@lib/*': ['src/lib/*'] }, jsx: 'react-jsx' } }),
+    )
+    write(
+      'tsconfig.json',
+      `{ "extends": "./tsconfig.base.json", /* a comment */
+         "compilerOptions": { "experimentalDecorators": true, "emitDecoratorMetadata": true } }`,
+    )
+    write('src/lib/words.ts', "export enum Word { Hello = 'hello' }\nexport interface Unused { a: string }\n")
+    write('src/lib/index.ts', "export * from './words'\n")
+    write(
+      'src/metadata.ts',
+      `const types: string[] = []
+Object.assign(Reflect, { metadata: (key: string, type: { name: string }) => () => void types.push(key + ' ' + type.name) })
+function field(_: object, __: string) {}
+class Thing { @field text!: string; @field count!: number }
+export const seen = () => (void Thing, types.join())
+`,
+    )
+    write('src/view.tsx', 'export const kind = ((<T,>(x: T): T => x)("tsx"))\n')
+    write('src/old.cts', "const path = require('node:path')\nexport = { name: path.basename(__filename) as string }\n")
+    write('src/data.json', '{"from":"json"}')
+    write(
+      'src/agent.ts',
+      `import { Annotation, START, StateGraph } from '@langchain/langgraph'
+import { Word, type Unused } from '@lib/index'
+import data from './data.json'
+import { seen } from './metadata.js'
+import old from './old.cjs'
+import { kind } from './view'
+const { sep } = require('node:path') as { sep: string }
+const late = await Promise.resolve('late')
+const text = [Word.Hello, seen(), kind, old.name, data.from, sep, __dirname.endsWith('src'), late].join(' | ')
+const S = Annotation.Root({ text: Annotation<string>() })
+export const graph = new StateGraph(S).addNode('n', (_: unknown | Unused) => ({ text })).addEdge(START, 'n')
+`,
+    )
+    const bench = await startBench('child', [{ graph_id: 'ts', path: join(project, 'src/agent.ts'), export: 'graph' }])
+    try {
+      expect(bench.executor.graphs()).toEqual([{ graph_id: 'ts', description: null }])
+      expect(valuesOf((await bench.run('ts', { input: { text: '' } })).outcome)).toEqual({
+        text: 'hello | design:type String,design:type Number | tsx | old.cts | json | / | true | late',
+      })
+    } finally {
+      await bench.executor.close()
+      rmSync(project, { recursive: true, force: true })
     }
   })
 
