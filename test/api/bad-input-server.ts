@@ -1,6 +1,7 @@
 // What the tests of hostile input share: one listening server on a Postgres whose log is kept, with a thread on which something
 // ran, and the judgement of what is a good refusal.
 
+import { Annotation, END, START, StateGraph } from '@langchain/langgraph'
 import { afterAll, beforeAll, expect } from 'vitest'
 import { startPostgres } from '../../scripts/servers.mjs'
 import { notes } from '../support/graphs/notes.ts'
@@ -23,6 +24,13 @@ export interface HostileServer {
 
 export const JSON_TYPE = { 'content-type': 'application/json' }
 
+/** Says again what it was given. */
+const echo = new StateGraph(Annotation.Root({ given: Annotation<unknown>(), again: Annotation<unknown>() }))
+  .addNode('repeat', ({ given }) => ({ again: given }))
+  .addEdge(START, 'repeat')
+  .addEdge('repeat', END)
+  .compile()
+
 /** Starts the server before the suite of this file. */
 export function hostileServer(): HostileServer {
   let log = ''
@@ -35,7 +43,7 @@ export function hostileServer(): HostileServer {
   beforeAll(async () => {
     const postgres = await startPostgres({ onLog: (text) => (log += text) })
     stopPostgres = postgres.stop
-    server = await startServer({ graphs: { notes }, database: { uri: postgres.uri }, dev: true })
+    server = await startServer({ graphs: { notes, echo }, database: { uri: postgres.uri }, dev: true })
     url = (await server.heddle.listen()).url
     sender = createSender(url)
     const { thread_id } = await server.client.threads.create()
