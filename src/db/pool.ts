@@ -1,6 +1,7 @@
 // A database over a pg pool: statements, transactions, prepared statements. In charge of giving every connection back, a
 // broken one as broken; both drivers are this, over a server or over the embedded engine.
 
+import type { Duplex } from 'node:stream'
 import pg from 'pg'
 import type { Database, Db } from './db.ts'
 import { type Sql, sql } from './sql.ts'
@@ -24,6 +25,7 @@ export function overPool(
   const name = options.named ? namer() : () => undefined
   const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
     rows: async <T>(query: Sql) => {
+      together(client)
       try {
         const result = await client.query({
           name: name(query.text),
@@ -75,6 +77,15 @@ async function inTransaction<T>(
     client.removeListener('error', onError)
     client.release(broken)
   }
+}
+
+/** Statements that a transaction sends in one turn leave in one write. */
+function together(client: pg.Pool | pg.ClientBase): void {
+  const { stream } = (client as { connection?: { stream?: Partial<Duplex> } }).connection ?? {}
+  if (stream?.cork === undefined || stream.uncork === undefined) return
+  stream.cork()
+  const uncork = stream.uncork.bind(stream)
+  process.nextTick(uncork)
 }
 
 /** One statement after the other, for connections that take no second one meanwhile. */

@@ -13,14 +13,17 @@ export interface EventBatch {
 }
 
 const MAX_CHARS = 64 * 1024
+/** A turn may be long: a model that never waits streams all its tokens in one, and the first must not wait for the last. */
+const MAX_MS = 2
 
 /** Sends at the end of the turn in which the first event came, or when 64 Ki characters are gathered. */
 export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
   let events: StreamEvent[] = []
   let chars = 0
+  let since = 0
   let timer: NodeJS.Immediate | undefined
   let behind: Promise<void> | undefined
-  const send = () => {
+  const send = (options?: { now: boolean }) => {
     clearImmediate(timer)
     timer = undefined
     if (events.length === 0) return
@@ -28,7 +31,7 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
     events = []
     chars = 0
     try {
-      const waiting = port.events(batch).then(() => {
+      const waiting = port.events(batch, options).then(() => {
         if (behind === waiting) behind = undefined
       })
       behind = waiting
@@ -40,10 +43,12 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
   }
   return {
     add: (event, data) => {
+      if (events.length === 0) since = performance.now()
       events.push({ event, data })
       chars += data.length
       if (chars > MAX_CHARS) send()
-      else timer ??= setImmediate(send)
+      else if (performance.now() - since > MAX_MS) send({ now: true })
+      else timer ??= setImmediate(() => send())
     },
     room: () => behind,
     flush: async () => {

@@ -28,8 +28,8 @@ export const WINDOW = 1024 * 1024
 export interface RunPort {
   readonly storage: Storage
   readonly signal: AbortSignal
-  /** Resolves when there is room for more. */
-  events(events: StreamEvent[]): Promise<void>
+  /** Resolves when there is room for more. `now` does not wait for the end of this turn of the event loop. */
+  events(events: StreamEvent[], options?: { now: boolean }): Promise<void>
   /** Each gives two promises: room for more, and durable. */
   put(put: CheckpointPut): Sent
   writes(writes: WritesPut): Sent
@@ -195,9 +195,10 @@ function createPort(
     port: {
       storage,
       signal,
-      events: (events) => {
+      events: (events, options) => {
         const body = Buffer.from(events.map((event) => event.data).join('\n'))
         link.send({ type: 'events', run, seq: ++seq, events: events.map((event) => event.event) }, body)
+        if (options?.now) link.flush()
         return sent(body.length).room
       },
       put: (put) => {

@@ -10,6 +10,8 @@ export const MAX_FRAME = 256 * 1024 * 1024
 /** A two-way, ordered, reliable carrier of frames. */
 export interface Link<Out, In> {
   send(head: Out, body?: Uint8Array): void
+  /** Sends at once what waits for the end of this turn of the event loop. */
+  flush(): void
   /** Called for every frame, in order. Set it before the turn ends in which the link was made. */
   onFrame(take: (frame: Frame<In>) => void): void
   /** Called once, when nothing more will arrive; `error` says why if it was not an orderly end. */
@@ -54,6 +56,11 @@ export function createStreamLink<Out, In>(stream: Duplex): Link<Out, In> {
       }
       stream.write(frameHead(head, body?.length ?? 0))
       if (body?.length) stream.write(body)
+    },
+    flush: () => {
+      if (!corked) return
+      stream.uncork()
+      stream.cork()
     },
     onFrame: (callback) => {
       take = callback
@@ -135,6 +142,7 @@ function createEnd<Out, In>() {
       const copy = JSON.parse(JSON.stringify(head)) as Out
       queueMicrotask(() => deliver({ head: copy, body }))
     },
+    flush: () => {},
     onFrame: (callback) => {
       take = callback
     },
