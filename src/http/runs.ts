@@ -48,21 +48,17 @@ function creating(deps: HttpDeps): Route[] {
   }
 
   return [
-    on(contract.createRun, ({ params, body, ...asked }) => create(asking(params.thread_id, body, asked, 'run'))),
+    on(contract.createRun, ({ params, body, ...asked }) => create(asking(params.thread_id, body, asked))),
     on(contract.streamRun, ({ params, query, body, ...asked }) =>
-      stream(asking(params.thread_id, body, asked, 'run'), query.namespace),
+      stream(asking(params.thread_id, body, asked), query.namespace),
     ),
-    on(contract.waitRun, ({ params, body, ...asked }) =>
-      wait(asking(params.thread_id, body, asked, 'run'), asked.signal),
-    ),
-    on(stateless.createStatelessRun, ({ body, ...asked }) => create(asking(null, body, asked, 'run'))),
-    on(stateless.streamStatelessRun, ({ query, body, ...asked }) =>
-      stream(asking(null, body, asked, 'run'), query.namespace),
-    ),
-    on(stateless.waitStatelessRun, ({ body, ...asked }) => wait(asking(null, body, asked, 'run'), asked.signal)),
+    on(contract.waitRun, ({ params, body, ...asked }) => wait(asking(params.thread_id, body, asked), asked.signal)),
+    on(stateless.createStatelessRun, ({ body, ...asked }) => create(asking(null, body, asked))),
+    on(stateless.streamStatelessRun, ({ query, body, ...asked }) => stream(asking(null, body, asked), query.namespace)),
+    on(stateless.waitStatelessRun, ({ body, ...asked }) => wait(asking(null, body, asked), asked.signal)),
     on(stateless.createRunBatch, async ({ body, ...asked }) => {
-      const requests = body.map((one, i) => asking(null, one, asked, `batch/${body.length}/${i}`))
-      return Promise.all(requests.map(async (request) => (await engine.create(request)).run))
+      const started = await engine.createMany(body.map((one, i) => asking(null, one, asked, i)))
+      return started.map(({ run }) => run)
     }),
   ]
 }
@@ -157,22 +153,20 @@ const wantedOf = (query: {
   ...(query.checkpoint_id !== undefined && { checkpoint_id: query.checkpoint_id }),
 })
 
-function asking(threadId: string | null, body: RunCreate, asked: Asked, what: string): CreateRequest {
+/** `item` is the place in a batch: its first item takes the batch's key, so that a batch asked for otherwise is refused
+ *  before anything is made. */
+function asking(threadId: string | null, body: RunCreate, asked: Asked, item?: number): CreateRequest {
   const key = asked.headers.get('idempotency-key')
   if (key !== null && !/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new ApiError('validation_failed', 'Idempotency-Key must be 1 to 255 visible ASCII characters.')
   }
+  const what = threadId ?? (item === undefined ? 'run' : 'batch')
   return {
     thread_id: threadId,
     body,
     visible: asked.visible,
     configurable: fromHeaders(asked.headers),
-    ...(key !== null && {
-      idempotency: {
-        key: `${key} ${what.startsWith('batch') ? what : ''}`.trimEnd(),
-        bodyHash: hashOf(threadId ?? what, asked.text),
-      },
-    }),
+    ...(key !== null && { idempotency: { key: item ? `${key} ${item}` : key, bodyHash: hashOf(what, asked.text) } }),
   }
 }
 

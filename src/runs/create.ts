@@ -62,20 +62,19 @@ export async function createRun(
   workerId: string | null,
 ): Promise<Creation> {
   const { db, registry } = deps
-  const assistantId = registry.resolve(request.body.assistant_id)
   if (request.thread_id === null && request.idempotency === undefined) {
-    const assistant = await readAssistant(db, registry, assistantId, request)
+    const assistant = await readAssistant(db, registry, request)
     return createWithThread(db, deps, request, ids, assistant, workerId)
   }
   return db.tx(async (tx) => {
     const before = await repeated(tx, request, ids.run_id)
     if (before !== undefined) return before
     if (request.thread_id === null) {
-      const assistant = await readAssistant(tx, registry, assistantId, request)
+      const assistant = await readAssistant(tx, registry, request)
       return createWithThread(tx, deps, request, ids, assistant, workerId)
     }
     const [assistant, locked] = await Promise.all([
-      readAssistant(tx, registry, assistantId, request),
+      readAssistant(tx, registry, request),
       runs.lockThread(tx, request.thread_id, request.visible),
     ])
     if (locked === undefined) {
@@ -91,7 +90,9 @@ export async function createRun(
   })
 }
 
-async function readAssistant(db: Db, registry: Registry, id: string, request: CreateRequest): Promise<AssistantRow> {
+/** The assistant a run is asked for of. Throws `assistant_not_found`, and `graph_load_failed`. */
+export async function readAssistant(db: Db, registry: Registry, request: CreateRequest): Promise<AssistantRow> {
+  const id = registry.resolve(request.body.assistant_id)
   const assistant = await assistants.get(db, id, request.visible)
   if (assistant === undefined)
     throw new ApiError('assistant_not_found', `The assistant ${request.body.assistant_id} does not exist.`)

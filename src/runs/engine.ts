@@ -11,7 +11,7 @@ import { ApiError } from '../errors.ts'
 import type { Registry } from '../graph/registry.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelRequest, cancelRun, cancelRuns } from './cancel.ts'
-import { type CreateRequest, type Creation, createRun, newIds } from './create.ts'
+import { type CreateRequest, type Creation, createRun, newIds, readAssistant } from './create.ts'
 import {
   followRun,
   followThread,
@@ -55,6 +55,8 @@ export type Events = (signal: AbortSignal) => AsyncGenerator<SentEvent, void, un
 export interface Engine {
   /** Creates a run and leaves it to itself. */
   create(request: CreateRequest): Promise<Started>
+  /** Creates runs, or none where one asks for an assistant that does not exist. */
+  createMany(requests: readonly CreateRequest[]): Promise<Started[]>
   /** Creates a run and follows it from its first event. */
   stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
   /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
@@ -134,6 +136,15 @@ export function createEngine(deps: {
   return {
     async create(request) {
       return start(request, newIds(request.thread_id), Promise.resolve())
+    },
+
+    async createMany(requests) {
+      const asked = new Map(requests.map((request) => [request.body.assistant_id, request]))
+      await Promise.all([...asked.values()].map((request) => readAssistant(db, deps.registry, request)))
+      const create = (request: CreateRequest) => start(request, newIds(request.thread_id), Promise.resolve())
+      const [first, ...others] = requests
+      if (first === undefined) return []
+      return [await create(first), ...(await Promise.all(others.map(create)))]
     },
 
     async stream(request, wanted) {
