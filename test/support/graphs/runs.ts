@@ -41,7 +41,7 @@ export function createRunGraphs(): RunGraphs {
   const note = (node: string, config: LangGraphRunnableConfig) =>
     ran.push({ node, run_id: String(config.configurable?.run_id), attempt: Number(config.metadata?.run_attempt) })
   return {
-    graphs: { steps: stepsOf(gates, note), approve, nested, talk, report, choose, pause: pauseOf(gates) },
+    graphs: { steps: stepsOf(gates, note), approve, nested, talk, report, choose, pause: pauseOf(gates), odd },
     gates,
     ran,
   }
@@ -169,6 +169,14 @@ const choose = new StateGraph(Choice)
   })
   .addEdge(START, 'start')
   .addEdge('start', END)
+  .compile()
+
+/** Writes text that databases and lines of text stumble over. */
+const odd = new StateGraph(Choice)
+  .addNode('write', () => ({
+    log: ['a\0b', '\ud800', 'x\udfff', '\ue000', '\ue000e', '\ue0000', '\\u0000', '\u2028', '😀'],
+  }))
+  .addEdge(START, 'write')
   .compile()
 
 /** `left` and `right` ask at the same time; an answer is the gate that the node then waits at. */
