@@ -20,7 +20,7 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
     errorHandler: refusal,
   })
   const server: Server = createServer(
-    { headersTimeout: 15_000, requestTimeout: 60_000, keepAliveTimeout: 75_000 },
+    { headersTimeout: 15_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000, keepAliveTimeout: 75_000 },
     listener,
   )
   await new Promise<void>((resolve, reject) => {
