@@ -24,12 +24,13 @@ import { judge, type Verdict } from './settle.ts'
 /** What the run's worker lends it: the fenced way into the database. */
 export interface RunJournal {
   append(what: {
+    /** May wait for what comes next, to be written with it. */
+    lazy?: boolean
     events?: readonly StreamEvent[]
     put?: CheckpointPut
     writes?: WritesPut
     settle?: Omit<Settlement, 'last_seq'>
   }): Promise<void>
-  flushed(): Promise<void>
 }
 
 export interface ExecuteDeps {
@@ -88,7 +89,7 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
 
   async function run(): Promise<Finished> {
     const metadata = { run_id: claimed.run_id, attempt: claimed.attempt }
-    void guard(journal.append({ events: [{ event: 'metadata', data: JSON.stringify(metadata) }] }))
+    void guard(journal.append({ lazy: true, events: [{ event: 'metadata', data: JSON.stringify(metadata) }] }))
     const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
     try {
       handle = deps.executor.run(jobOf(claimed), sink)
@@ -162,12 +163,12 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
       return { as: 'settled', status: settlement.status, error: error?.message, result }
     }
     case 'release': {
-      await deps.journal.flushed()
+      await deps.journal.append({})
       const released = await queue.requeue(deps.db, [claimed], { uncharge: verdict.uncharge })
       return released.length > 0 ? { as: 'released' } : { as: 'lost' }
     }
     case 'roll_back':
-      await deps.journal.flushed()
+      await deps.journal.append({})
       return rollBack(deps.db, claimed)
     case 'abandon':
       return { as: 'lost' }

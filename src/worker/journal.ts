@@ -21,6 +21,8 @@ export interface Held {
 
 /** What is appended at once is written in one transaction. */
 export interface Append {
+  /** May wait for what the run appends next, to be written with it. */
+  lazy?: boolean
   events?: readonly StreamEvent[]
   put?: CheckpointPut
   writes?: WritesPut
@@ -30,7 +32,7 @@ export interface Append {
 export interface Journal {
   /** Resolves when it is durable; rejects with `LeaseLost` when the run is no longer ours, and nothing was written. */
   append(held: Held, what: Append): Promise<void>
-  /** Resolves when nothing of the thread waits to be written. */
+  /** Resolves when no checkpoint of the thread waits to be written. */
   flushed(threadId: string): Promise<void>
   /** Resolves when everything appended so far is settled one way or the other. */
   idle(): Promise<void>
@@ -126,12 +128,14 @@ export function createJournal(deps: {
       if (what.put) pending.puts.push(what.put)
       if (what.writes) pending.writes.push(what.writes)
       if (what.settle) pending.settle = what.settle
-      running ??= drain()
+      if (!what.lazy) running ??= drain()
       return pending.done
     },
     async flushed(threadId) {
       for (const batch of [committing, gathering]) {
-        for (const [held, { done }] of batch) if (held.thread_id === threadId) await done.catch(() => {})
+        for (const [held, { puts, writes, done }] of batch) {
+          if (held.thread_id === threadId && puts.length + writes.length > 0) await done.catch(() => {})
+        }
       }
     },
     async idle() {

@@ -113,7 +113,7 @@ export function createWorker(
       {
         db,
         executor: deps.executor,
-        journal: { append: (what) => journal.append(held, what), flushed: () => journal.flushed(held.thread_id) },
+        journal: { append: (what) => journal.append(held, what) },
         maxAttempts: options.maxAttempts,
         runTimeoutSeconds: options.runTimeoutSeconds,
         abortGraceMs: options.abortGraceMs,
