@@ -129,6 +129,11 @@ async function serve(route: Route, context: Context<Env>, bodyLimitBytes: number
   const { exchange, incoming } = context.env
   const request = context.req.raw
   try {
+    // To follow something only to say nothing of it would cost as much as a reader.
+    if (request.method === 'HEAD' && endpoint.reply === 'sse')
+      throw new ApiError('method_not_allowed', 'HEAD is not allowed on a stream: use GET.', {
+        headers: { allow: 'GET, OPTIONS' },
+      })
     if (request.url.includes('%00')) throw new ApiError('validation_failed', 'path: must not contain the NUL character')
     const params = endpoint.params && checked('path', endpoint.params, context.req.param())
     const query = endpoint.query && checked('query', endpoint.query, queryOf(request.url))

@@ -81,6 +81,11 @@ export function eventStream(source: SseSource, options: SseOptions = {}): Readab
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
+        if (options.signal?.aborted) {
+          gone.abort()
+          unread(begin())
+          return controller.close()
+        }
         iterator = begin()
         writer = createWriter(controller, { heartbeatMs, stalledMs }, () => {
           leave()
@@ -92,7 +97,6 @@ export function eventStream(source: SseSource, options: SseOptions = {}): Readab
           controller.close()
         }
         options.signal?.addEventListener('abort', hangUp)
-        if (options.signal?.aborted) hangUp()
         void pump(writer, iterator, controller)
       },
       pull: () => writer?.drained(),
@@ -100,6 +104,12 @@ export function eventStream(source: SseSource, options: SseOptions = {}): Readab
     },
     { highWaterMark: unreadBytes, size: (chunk) => chunk.byteLength },
   )
+}
+
+/** Ends what nobody will read. It is begun first: a generator that never began would not close what it was given. */
+function unread(events: AsyncIterator<SseEvent>): void {
+  events.next().catch(() => {})
+  events.return?.().catch(() => {})
 }
 
 type Controller = ReadableStreamDefaultController<Uint8Array>

@@ -64,7 +64,7 @@ describe.skipIf(!measurable)('readers cost the server little', () => {
   const pour = async () => {
     const { thread_id } = await client.threads.create()
     const payload = { input: { count: COUNT }, streamMode: 'custom' } as const
-    return { thread_id, ...(await client.runs.create(thread_id, 'flood', payload)) }
+    return client.runs.create(thread_id, 'flood', payload)
   }
   const follow = async (path: string, after: string) =>
     readEvents(await fetch(`${url}${path}`, { headers: { 'last-event-id': after } })).rest()

@@ -102,11 +102,11 @@ describe('every endpoint', () => {
   })
 
   test.each(titled.filter(([, { method }]) => method === 'GET'))(
-    'answers HEAD as %s, without a body',
+    'answers HEAD as %s, without a body, unless it is a stream',
     async (_, operation) => {
       const path = pathOf(operation)
       const [got, headed] = [await send({ method: 'GET', path }), await send({ method: 'HEAD', path })]
-      expect([headed.status, headed.text]).toEqual([got.status, ''])
+      expect([headed.status, headed.text]).toEqual([operation.streams ? 405 : got.status, ''])
       expect(headed.headers['content-type']).toBe(got.headers['content-type'])
     },
   )

@@ -29,10 +29,13 @@ export interface Operation {
   params: { name: string; schema: Schema }[]
   query: { name: string; schema: Schema }[]
   body?: Schema
+  /** Answers with events. */
+  streams: boolean
 }
 
 interface Documented {
   operationId: string
+  responses: Record<string, { content?: object }>
   parameters?: { name: string; in: string; schema: Schema }[]
   requestBody?: { content: { 'application/json': { schema: Schema } } }
 }
@@ -45,7 +48,7 @@ const document = openapiDocument(allEndpoints, '0') as unknown as Document
 
 /** Every operation; one whose body has alternatives is there once for each. */
 export const operations: readonly Operation[] = Object.entries(document.paths).flatMap(([path, methods]) =>
-  Object.entries(methods).flatMap(([method, { operationId, parameters = [], requestBody }]) => {
+  Object.entries(methods).flatMap(([method, { operationId, parameters = [], requestBody, responses }]) => {
     const given = requestBody?.content['application/json'].schema
     const body = given && resolve(given)
     const bodies = body?.anyOf?.map(resolve) ?? [body]
@@ -57,6 +60,7 @@ export const operations: readonly Operation[] = Object.entries(document.paths).f
       params: parameters.filter((parameter) => parameter.in === 'path'),
       query: parameters.filter((parameter) => parameter.in === 'query'),
       ...(one && { body: one }),
+      streams: 'text/event-stream' in (responses['200']?.content ?? {}),
     }))
   }),
 )

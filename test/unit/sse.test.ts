@@ -138,11 +138,28 @@ describe('a stream of events', () => {
     expect((await reader.read()).done).toBe(true)
   })
 
-  it('begins nothing for a client that has gone already', async () => {
+  it('sends nothing to a client that has gone already', async () => {
     const source = createSource()
     const reader = eventStream(source, { signal: AbortSignal.abort() }).getReader()
     expect((await reader.read()).done).toBe(true)
     expect(source.returned).toBe(1)
+  })
+
+  it('lets a source close what it was given when the client has gone before it began', async () => {
+    const said: string[] = []
+    async function* source(signal: AbortSignal) {
+      try {
+        said.push(`began, aborted: ${signal.aborted}`)
+        yield event(1)
+        said.push('went on')
+      } finally {
+        said.push('closed')
+      }
+    }
+    const reader = eventStream(source, { signal: AbortSignal.abort() }).getReader()
+    expect((await reader.read()).done).toBe(true)
+    await turns(2)
+    expect(said).toEqual(['began, aborted: true', 'closed'])
   })
 
   it('breaks off when its source fails, and says why on this side only', async () => {
