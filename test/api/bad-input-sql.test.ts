@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { type Operation, operations } from '../support/operations.ts'
 import { expectUnharmed, fault, hostileServer, JSON_TYPE } from './bad-input-server.ts'
 
 const hostile = hostileServer()
@@ -189,6 +190,78 @@ test('numbers come back as they were sent', async () => {
   ]
   const { thread_id } = await client().threads.create({ metadata: { numbers } })
   expect((await client().threads.get(thread_id)).metadata).toEqual({ numbers })
+})
+
+describe('pages', () => {
+  const paged = operations.filter(({ body }) => body?.properties?.limit !== undefined)
+  const send = async (operation: Operation, page: object) =>
+    hostile.send({
+      method: operation.method,
+      path: hostile.pathOf(operation),
+      headers: JSON_TYPE,
+      body: JSON.stringify(page),
+    })
+
+  test.each(paged.map((one) => [one.title, one] as const))('have bounds: %s', async (_, operation) => {
+    for (const limit of [-1, 0, 1.5, 1001, 1e20, '10', [10], 9007199254740991])
+      expect(
+        fault(await send(operation, { limit }), { status: 422, detail: /^body\.limit/ }),
+        `${limit}`,
+      ).toBeUndefined()
+    expect((await send(operation, { limit: 1000 })).status).toBe(200)
+    if (!operation.body?.properties?.offset) return
+    for (const offset of [-1, 0.5, 1e20, '0'])
+      expect(
+        fault(await send(operation, { offset }), { status: 422, detail: /^body\.offset/ }),
+        `${offset}`,
+      ).toBeUndefined()
+    const { status, text } = await send(operation, { offset: Number.MAX_SAFE_INTEGER })
+    expect([status, Object.values(JSON.parse(text)).flat()]).toEqual([200, []])
+  })
+
+  test('of runs have the same', async () => {
+    const path = `/threads/${hostile.known.thread_id}/runs`
+    const { status, text } = await hostile.send({ method: 'GET', path: `${path}?limit=1000&offset=999999999999999` })
+    expect([status, text]).toEqual([200, '[]'])
+  })
+})
+
+describe('what a run is started with', () => {
+  test('keeps no secret of a header, and nothing that the server says itself', async () => {
+    const { runs, threads } = client()
+    const [{ thread_id }, other] = [await threads.create(), await threads.create()]
+    const names = ['authorization', 'cookie', 'proxy-authorization', 'x-api-key', 'x-service-key', 'x-tenant-id']
+    const headers = { ...Object.fromEntries(names.map((name) => [name, 'hunter2'])), 'x-team': 'blue' }
+    const configurable = { thread_id: other.thread_id, run_id: 'mine', checkpoint_ns: 'x', graph_id: 'y', tone: 'warm' }
+    const body = { assistant_id: 'echo', input: { given: 1 }, config: { configurable } }
+    const answer = await hostile.server.request('POST', `/threads/${thread_id}/runs`, body, headers)
+    const { run_id } = (await answer.json()) as { run_id: string }
+    await runs.join(thread_id, run_id)
+    const { kwargs } = (await runs.get(thread_id, run_id)) as unknown as {
+      kwargs: { config: { configurable: object } }
+    }
+    expect(kwargs.config.configurable).toMatchObject({
+      tone: 'warm',
+      'x-team': 'blue',
+      thread_id,
+      run_id,
+      graph_id: 'echo',
+    })
+    const history = await threads.getHistory(thread_id)
+    expect(history.length).toBe(3)
+    expect(JSON.stringify([kwargs, history, await threads.get(thread_id)])).not.toMatch(/hunter2|"mine"/)
+    expect((await threads.getState(other.thread_id)).values).toEqual({})
+  })
+
+  test.each(['__pregel_checkpointer', '__pregel_resuming', 'langgraph_auth_user', 'langgraph_auth_user_id'])(
+    'cannot be told %s',
+    async (name) => {
+      const body = JSON.stringify({ assistant_id: 'echo', config: { configurable: { [name]: 'x' } } })
+      const answer = await hostile.send({ method: 'POST', path: '/runs', headers: JSON_TYPE, body })
+      const detail = new RegExp(`^body\\.config\\.configurable\\.${name}`)
+      expect(fault(answer, { status: 422, detail })).toBeUndefined()
+    },
+  )
 })
 
 test('after all of it, nothing is harmed', async () => {
