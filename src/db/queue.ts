@@ -15,6 +15,8 @@ export interface Claimed {
   metadata: Record<string, unknown>
   kwargs: Record<string, unknown>
   temporary: boolean
+  /** It was started before, whether or not that was charged. */
+  begun: boolean
   epoch: number
   last_seq: number
   state_updated_at: string | null
@@ -37,7 +39,7 @@ export const leave = (db: Db, workerId: string): Promise<unknown> =>
  *  locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
 export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[]> =>
   db.rows(sql`with next as (
-      select r.run_id, r.thread_id from runs r join threads t on t.thread_id = r.thread_id
+      select r.run_id, r.thread_id, r.started_at is not null as begun from runs r join threads t on t.thread_id = r.thread_id
       where r.status = 'pending' and r.available_at <= clock_timestamp() and t.held_by is null
         and not exists (select 1 from runs earlier where earlier.thread_id = r.thread_id and earlier.status in ('pending', 'running')
           and earlier.ordinal < r.ordinal and earlier.available_at <= clock_timestamp())
@@ -49,7 +51,7 @@ export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[
     update runs r set status = 'running', worker_id = ${workerId}, attempt = r.attempt + 1, updated_at = clock_timestamp(),
       started_at = coalesce(r.started_at, clock_timestamp())
     from next join held on held.thread_id = next.thread_id where r.run_id = next.run_id and r.status = 'pending'
-    returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary,
+    returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary, next.begun,
       held.epoch, held.last_seq, held.state_updated_at,
       (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
 

@@ -52,6 +52,8 @@ export interface Job {
   graph_id: string
   /** 1 for the first attempt. Above 1, the run goes on from the last checkpoint it wrote, if it wrote one. */
   attempt: number
+  /** True when it was begun before though this attempt is the first: it was given back uncharged. */
+  begun?: boolean
   args: RunArguments
   /** assistant ∪ thread ∪ run metadata; becomes `config.metadata` and so part of checkpoint metadata and traces. */
   metadata: Record<string, unknown>

@@ -12,14 +12,14 @@ export interface Start {
   finished: boolean
 }
 
-/** Decides how a job starts. The first attempt always starts anew. */
+/** Decides how a job starts. The first time, it starts anew. */
 export async function recover(
   job: Job,
   graph: Graph,
   saver: BaseCheckpointSaver<string>,
   config: RunnableConfig,
 ): Promise<Start> {
-  if (job.attempt <= 1) return { config, recovered: false, finished: false }
+  if (job.attempt <= 1 && !job.begun) return { config, recovered: false, finished: false }
   const head = { configurable: { thread_id: job.thread_id, checkpoint_ns: '' } }
   const last = await saver.getTuple(head)
   if ((last?.metadata as Record<string, unknown> | undefined)?.run_id !== job.run_id || !last)

@@ -167,7 +167,9 @@ async function createOnThread(
 function created(made: runs.Inserted, run: runs.NewRun, cancelled: CancelPlan): Creation {
   const { epoch, last_seq, state_updated_at, ...row } = made
   const claimed: Claimed | undefined =
-    run.worker_id === null ? undefined : { ...run, attempt: 1, epoch, last_seq, state_updated_at, waited_ms: 0 }
+    run.worker_id === null
+      ? undefined
+      : { ...run, attempt: 1, begun: false, epoch, last_seq, state_updated_at, waited_ms: 0 }
   return { run: row, claimed, after: last_seq, replayed: false, cancelled }
 }
 

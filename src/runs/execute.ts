@@ -139,9 +139,10 @@ function jobOf(claimed: Claimed): Job {
     assistant_id: claimed.assistant_id,
     graph_id: claimed.graph_id,
     attempt: claimed.attempt,
+    begun: claimed.begun,
     args: claimed.kwargs as unknown as RunArguments,
     metadata: claimed.metadata,
-    fresh: claimed.attempt === 1 && claimed.last_seq === 0 && claimed.state_updated_at === null,
+    fresh: !claimed.begun && claimed.last_seq === 0 && claimed.state_updated_at === null,
   }
 }
 
