@@ -74,7 +74,11 @@ export class LeaseLost extends Error {
 /** The message of anything thrown, for logs and run errors; never throws itself (getters may). */
 export function messageOf(thrown: unknown): string {
   try {
-    return thrown instanceof Error ? thrown.message : typeof thrown === 'string' ? thrown : String(JSON.stringify(thrown))
+    return thrown instanceof Error
+      ? thrown.message
+      : typeof thrown === 'string'
+        ? thrown
+        : String(JSON.stringify(thrown))
   } catch {
     return 'unknown error'
   }

@@ -13,7 +13,15 @@ export type Observation =
   | { kind: 'executor_output'; stream: 'stdout' | 'stderr'; text: string }
   | { kind: 'run_created'; run_id: string; thread_id: string; strategy: string }
   | { kind: 'run_claimed'; run_id: string; thread_id: string; attempt: number; waited_ms: number }
-  | { kind: 'run_settled'; run_id: string; thread_id: string; attempt: number; outcome: string; ms: number; error?: string }
+  | {
+      kind: 'run_settled'
+      run_id: string
+      thread_id: string
+      attempt: number
+      outcome: string
+      ms: number
+      error?: string
+    }
   | { kind: 'run_lease_lost'; run_id: string; thread_id: string; attempt: number }
   | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
   | { kind: 'database_failed'; where: string; error: unknown }
