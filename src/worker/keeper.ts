@@ -22,7 +22,7 @@ const MARGIN_MS = 1_000
 
 export function createKeeper(
   deps: { db: Db; observe: Observe },
-  options: { leaseSeconds: number; onLost: () => void; onRenewed: () => void },
+  options: { leaseSeconds: number; onLost: () => void },
 ): Keeper {
   const leaseMs = options.leaseSeconds * 1_000
   let workerId = v7()
@@ -45,7 +45,6 @@ export function createKeeper(
     clearTimeout(fence)
     fence = setTimeout(check, trustedUntil - performance.now())
     fence.unref()
-    options.onRenewed()
   }
 
   function check(): void {

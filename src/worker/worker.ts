@@ -67,8 +67,6 @@ export function createWorker(
     {
       leaseSeconds: options.leaseSeconds,
       onLost: () => abortAll('lease_lost'),
-      onRenewed: () =>
-        void hearWishes().catch((error: unknown) => observe({ kind: 'background_failed', service: 'cancel', error })),
     },
   )
   const journal = deps.journal(keeper.trusted)
@@ -79,6 +77,17 @@ export function createWorker(
     everyMs: Math.min(2_500, options.leaseSeconds * 250),
     observe,
     runOnce: async () => void (await rescue({ db, bus, observe, maxAttempts: options.maxAttempts })),
+  })
+
+  // A wish to cancel that nobody heard, because its message was lost, is found in the database.
+  const canceller = createLoop({
+    service: 'cancel',
+    everyMs: options.pollMs,
+    observe,
+    runOnce: async () => {
+      if (active.size === 0) return
+      for (const { run_id, cancel_action } of await queue.wishes(db, keeper.workerId())) stopRun(run_id, cancel_action)
+    },
   })
 
   async function claimOnce(): Promise<void> {
@@ -157,10 +166,6 @@ export function createWorker(
     for (const { execution } of active.values()) execution.abort(reason)
   }
 
-  async function hearWishes(): Promise<void> {
-    for (const { run_id, cancel_action } of await queue.wishes(db, keeper.workerId())) stopRun(run_id, cancel_action)
-  }
-
   function hearWaiting(inMs: unknown): void {
     waiting = true
     claimer.wake(typeof inMs === 'number' ? inMs : 0)
@@ -201,19 +206,22 @@ export function createWorker(
         await bus.subscribe(
           CANCEL_CHANNEL,
           ({ hint }) => void stopRun(hint.run_id, hint.action),
-          () => void hearWishes().catch(() => {}),
+          () => canceller.wake(),
         ),
       )
       claimer.start()
       rescuer.start()
+      canceller.start()
     },
     async stop(graceMs) {
       stopping = true
-      for (const stop of unsubscribe.splice(0)) stop()
       await Promise.all([claimer.stop(), rescuer.stop()])
+      // What still runs can still be cancelled.
       await settledWithin([...active.values()], graceMs)
       abortAll('shutdown')
       await Promise.all([...active.values()].map(({ execution }) => execution.finished))
+      for (const stop of unsubscribe.splice(0)) stop()
+      await canceller.stop()
       await journal.idle()
       await keeper.stop()
     },
