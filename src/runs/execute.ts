@@ -115,10 +115,8 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
       runTimeoutSeconds: deps.runTimeoutSeconds,
     }
     if (broken !== undefined) {
-      return judge(
-        { kind: 'error', error: { error: broken.name, message: messageOf(broken).slice(0, 8_192) } },
-        settings,
-      )
+      const message = `What the run wrote could not be stored: ${messageOf(broken)}`.slice(0, 8_192)
+      return judge({ kind: 'error', error: { error: 'StorageError', message } }, settings)
     }
     // A run that was being stopped, and whose executor died of it, was stopped.
     const stopped = outcome.kind === 'crashed' && reason !== undefined ? { kind: 'aborted' as const, reason } : outcome

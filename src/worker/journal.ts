@@ -30,7 +30,8 @@ export interface Append {
 }
 
 export interface Journal {
-  /** Resolves when it is durable; rejects with `LeaseLost` when the run is no longer ours, and nothing was written. */
+  /** Resolves when it is durable. Rejects when nothing was written: with `LeaseLost` when the run is no longer ours, else
+   *  with what the database said; of that run, only its settlement is taken from then on. */
   append(held: Held, what: Append): Promise<void>
   /** Resolves when no checkpoint of the thread waits to be written. */
   flushed(threadId: string): Promise<void>
@@ -58,6 +59,8 @@ export function createJournal(deps: {
   let gathering = new Map<Held, Pending>()
   let committing = new Map<Held, Pending>()
   let running: Promise<void> | undefined
+  // Of a run that lost something, nothing later may be stored but its end: a checkpoint would refer to what is missing.
+  const refused = new WeakMap<Held, Error>()
 
   async function drain(): Promise<void> {
     // A turn of the event loop lets what arrived together be written together.
@@ -68,10 +71,10 @@ export function createJournal(deps: {
       const batch = [...committing]
       const entries = batch.map(([held, pending]) => entryOf(held, pending))
       const failures = await persist(entries)
-      batch.forEach(([, pending], i) => {
+      batch.forEach(([held, pending], i) => {
         const failure = failures[i]
         if (failure !== undefined) {
-          pending.reject(failure)
+          refuse(held, pending, failure)
         } else {
           publish(entries[i] as Entry)
           pending.resolve()
@@ -106,6 +109,13 @@ export function createJournal(deps: {
     return failures
   }
 
+  function refuse(held: Held, pending: Pending, failure: Error): void {
+    refused.set(held, failure)
+    pending.reject(failure)
+    gathering.get(held)?.reject(failure)
+    gathering.delete(held)
+  }
+
   function publish(entry: Entry): void {
     const { events, settle } = entry
     const ended: BusMessage['hint'] = settle === undefined ? {} : { ended: entry.run_id, status: settle.status }
@@ -119,6 +129,8 @@ export function createJournal(deps: {
 
   return {
     append(held, what) {
+      const failure = refused.get(held)
+      if (failure !== undefined && what.settle === undefined) return Promise.reject(failure)
       let pending = gathering.get(held)
       if (pending === undefined) {
         pending = newPending()
