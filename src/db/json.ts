@@ -3,7 +3,7 @@
 
 // U+E000 is a private-use character: it starts an escape, and stands for itself as "\uE000" + "e".
 const MARK = '\uE000'
-const NEEDS_ESCAPE = /\\u0000|\\u[dD][89abAB]|\\u[dD][c-fC-F]|\uE000/
+const NEEDS_ESCAPE = /\\u0000|\\u[dD][89a-fA-F]|\\u[eE]000|\uE000/
 
 /** A value as JSON text for a json or jsonb column; `undefined` becomes SQL null. */
 export function json(value: unknown): string | null {
