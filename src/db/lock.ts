@@ -5,6 +5,9 @@ import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 import { ConfigError } from '../errors.ts'
 
+/** Each is a few file operations; others may be taking the lock over meanwhile. */
+const MAX_TRIES = 1_000
+
 /** Takes the lock; the answer releases it. Throws `ConfigError` naming the holder. */
 export function lockDirectory(dir: string): () => void {
   mkdirSync(dir, { recursive: true })
@@ -12,7 +15,7 @@ export function lockDirectory(dir: string): () => void {
   const mine = `${path}.${process.pid}`
   writeFileSync(mine, JSON.stringify({ pid: process.pid, started: startedAt(process.pid) }))
   try {
-    for (let tries = 0; tries < 3; tries++) {
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
       if (linked(mine, path)) return () => rmSync(path, { force: true })
       const holder = readHolder(path)
       if (holder && alive(holder)) {
@@ -20,7 +23,7 @@ export function lockDirectory(dir: string): () => void {
           `The data directory ${dir} is in use by process ${holder.pid}: stop that process, or pass another --data-dir.`,
         )
       }
-      rmSync(path, { force: true })
+      removeStale(mine, path)
     }
     throw new ConfigError(`The data directory ${dir} could not be locked: another process keeps taking it.`)
   } finally {
@@ -31,6 +34,23 @@ export function lockDirectory(dir: string): () => void {
 interface Holder {
   pid: number
   started: string | null
+}
+
+// One process at a time, and looking again: else a slow one could remove the lock that a faster one has just taken.
+function removeStale(mine: string, path: string): void {
+  const turn = `${path}.turn`
+  if (!linked(mine, turn)) {
+    const other = readHolder(turn)
+    // It died in here.
+    if (other && !alive(other)) rmSync(turn, { force: true })
+    return
+  }
+  try {
+    const holder = readHolder(path)
+    if (!holder || !alive(holder)) rmSync(path, { force: true })
+  } finally {
+    rmSync(turn, { force: true })
+  }
 }
 
 // A hard link is atomic: exactly one process makes it.
