@@ -154,11 +154,12 @@ describe.each(['embedded', 'postgres'] as const)('on %s', (kind) => {
     const put = (name: string) => sql`insert into boxes values (${name})`
     const names = async () =>
       (await database.rows<{ name: string }>(sql`select name from boxes order by name`)).map(({ name }) => name)
-    expect(
-      await database.tx(
-        async (tx) => (await tx.rows(put('a')), await tx.tx(async (inner) => inner.rows(put('b'))), 'done'),
-      ),
-    ).toBe('done')
+    const done = await database.tx(async (tx) => {
+      await tx.rows(put('a'))
+      await tx.tx((inner) => inner.rows(put('b')))
+      return 'done'
+    })
+    expect(done).toBe('done')
     expect(await names()).toEqual(['a', 'b'])
     const failed = database.tx(async (tx) => {
       await tx.rows(put('c'))
@@ -166,7 +167,11 @@ describe.each(['embedded', 'postgres'] as const)('on %s', (kind) => {
       throw new Error('no')
     })
     await expect(failed).rejects.toThrow('no')
-    await expect(database.tx(async (tx) => (await tx.rows(put('e')), await tx.rows(put('a'))))).rejects.toThrow()
+    const clashed = database.tx(async (tx) => {
+      await tx.rows(put('e'))
+      await tx.rows(put('a'))
+    })
+    await expect(clashed).rejects.toThrow()
     expect(await names()).toEqual(['a', 'b'])
     await database.rows(put('f'))
     expect(await names()).toEqual(['a', 'b', 'f'])
