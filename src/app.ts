@@ -84,18 +84,21 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     loading.catch(() => {})
     opened.unshift({ close: () => parts.executor.close() })
     const db = await opening(
-      openDatabase({ ...settings, ...('uri' in settings && { poolSize: config.poolSize }) }, observe),
+      openDatabase({ ...settings, ...('uri' in settings && { poolSize: Math.max(1, config.poolSize - 2) }) }, observe),
     )
     await migrate(db)
     if (db.kind === 'pglite') await queue.forgetWorkers(db)
-    const leaseDb = db.kind === 'pg' ? await opening(openDatabase({ ...settings, poolSize: 1 }, observe)) : db
+    // Connections of their own: a busy pool must cost neither the lease nor the journal its turn.
+    const alone = (generic: boolean) => openDatabase({ ...settings, poolSize: 1, generic }, observe)
+    const leaseDb = db.kind === 'pg' ? await opening(alone(false)) : db
+    const journalDb = db.kind === 'pg' ? await opening(alone(true)) : db
     const bus = await opening(openBus(options, observe))
     const graphs = await loading
     const broken = graphs.find(({ error }) => error !== undefined)
     // Before any run is claimed: another process may have the graph whole.
     if (broken && !config.dev) throw new ConfigError(`graphs.${broken.graph_id}: ${broken.error}`)
     await ensureAssistants(db, graphs)
-    return await assemble({ options, config, observe, db, leaseDb, bus, ...parts, opened })
+    return await assemble({ options, config, observe, db, leaseDb, journalDb, bus, ...parts, opened })
   } catch (error) {
     for (const part of opened) await part.close().catch(() => {})
     throw error
@@ -108,6 +111,7 @@ interface Parts {
   observe: Observe
   db: Database
   leaseDb: Database
+  journalDb: Database
   bus: Bus
   executor: Executor
   /** Gives the executor its storage, which needs the database. */
@@ -136,7 +140,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
         bus,
         executor,
         observe,
-        journal: (trusted) => createJournal({ db, bus, observe, trusted }),
+        journal: (trusted) => createJournal({ db: parts.journalDb, bus, observe, trusted }),
         onSettled: engine.settled,
       },
       {

@@ -3,7 +3,10 @@
 import type { Observe } from '../observe.ts'
 import type { Database } from './db.ts'
 
-export type DatabaseSettings = { uri: string; poolSize?: number } | { dataDir: string } | { memory: true }
+export type DatabaseSettings =
+  | { uri: string; poolSize?: number; generic?: boolean }
+  | { dataDir: string }
+  | { memory: true }
 
 /** Opens, without migrating. The driver that is not used is not even loaded. */
 export async function openDatabase(settings: DatabaseSettings, observe: Observe): Promise<Database> {
@@ -12,6 +15,7 @@ export async function openDatabase(settings: DatabaseSettings, observe: Observe)
     return openPg({
       uri: settings.uri,
       poolSize: settings.poolSize ?? 10,
+      generic: settings.generic ?? false,
       onError: (error) => observe({ kind: 'database_failed', where: 'idle connection', error }),
     })
   }

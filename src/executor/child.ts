@@ -14,7 +14,11 @@ process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
 
 const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
 const apiUrl = process.env.LANGGRAPH_API_URL
+const traced = ['LANGSMITH_TRACING', 'LANGSMITH_TRACING_V2', 'LANGCHAIN_TRACING', 'LANGCHAIN_TRACING_V2'].some(
+  (name) => process.env[name] === 'true',
+)
 const runtime = createRuntime({
+  warm: !traced,
   importFile: createImporter(),
   log: (text) => guest.log(text),
   ...(apiUrl ? { apiUrl } : {}),

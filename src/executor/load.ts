@@ -31,6 +31,8 @@ export interface LoadedGraph {
 /** The graphs of one loading, good and bad. */
 export interface Graphs {
   readonly statuses: GraphStatus[]
+  /** Any graph that has loaded. */
+  first(): LoadedGraph | undefined
   /** Throws `ApiError` graph_not_found or graph_load_failed. */
   get(graphId: string): LoadedGraph
 }
@@ -62,6 +64,7 @@ export async function loadGraphs(sources: Omit<GraphSource, 'value'>[], options:
   })
   return {
     statuses,
+    first: () => loaded.values().next().value,
     get: (graphId) => {
       const graph = loaded.get(graphId)
       if (graph) return graph

@@ -14,6 +14,7 @@ import { createSchemas, type Schemas } from './schemas.ts'
 import { getHistory, getState, updateState } from './state.ts'
 import { createStore } from './store.ts'
 import { createTracing } from './tracing.ts'
+import { warm } from './warm.ts'
 
 export interface RuntimeOptions {
   /** Graphs given as values, by graph id. */
@@ -21,6 +22,8 @@ export interface RuntimeOptions {
   importFile(path: string): Promise<Record<string, unknown>>
   /** Where this server is reached; it becomes part of traces. */
   apiUrl?: string
+  /** Whether to warm up once the graphs are loaded; not where runs are traced, since these would be too. */
+  warm?: boolean
   /** Told what nobody asked for but somebody should read. */
   log?(text: string): void
 }
@@ -73,6 +76,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     load: async (sources, projectDir) => {
       const { values = new Map(), importFile } = options
       graphs = await loadGraphs(sources, { projectDir, values, loadLangChain, importFile })
+      const first = graphs.first()
+      if (options.warm && first)
+        setImmediate(() => void warm(first, (loaded, job, port) => execute(() => loaded, job, port, tracing)))
       return graphs.statuses
     },
     execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, options.apiUrl),

@@ -73,9 +73,11 @@ export async function createRun(
       const assistant = await readAssistant(tx, registry, request)
       return createWithThread(tx, deps, request, ids, assistant, workerId)
     }
-    const [assistant, locked] = await Promise.all([
+    // One round trip: the statements run one after the other, so the last sees what the lock had to wait for.
+    const [assistant, locked, active] = await Promise.all([
       readAssistant(tx, registry, request),
       runs.lockThread(tx, request.thread_id, request.visible),
+      runs.active(tx, request.thread_id),
     ])
     if (locked === undefined) {
       if (request.body.if_not_exists === 'reject') {
@@ -86,7 +88,7 @@ export async function createRun(
       }
       return createWithThread(tx, deps, request, ids, assistant, workerId)
     }
-    return createOnThread(tx, deps, request, ids, assistant, locked, workerId)
+    return createOnThread(tx, deps, request, ids, assistant, locked, active, workerId)
   })
 }
 
@@ -128,7 +130,8 @@ async function createWithThread(
   if (made === undefined) {
     const locked = await runs.lockThread(db, ids.thread_id, request.visible)
     if (locked === undefined) throw new ApiError('thread_not_found')
-    return createOnThread(db, deps, request, ids, assistant, locked, workerId)
+    const active = await runs.active(db, ids.thread_id)
+    return createOnThread(db, deps, request, ids, assistant, locked, active, workerId)
   }
   return created(made, run, nothingCancelled)
 }
@@ -140,9 +143,9 @@ async function createOnThread(
   ids: { run_id: string },
   assistant: AssistantRow,
   thread: runs.LockedThread,
+  active: readonly runs.ActiveRun[],
   workerId: string | null,
 ): Promise<Creation> {
-  const active = await runs.active(db, thread.thread_id)
   const strategy = request.body.multitask_strategy
   if (active.length > 0 && strategy === 'reject') {
     throw new ApiError(
