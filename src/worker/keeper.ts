@@ -42,13 +42,20 @@ export function createKeeper(
     // Counted from before the request, since the database's answer may have come late.
     if (name !== workerId) return
     trustedUntil = began + leaseMs - Math.min(MARGIN_MS, leaseMs / 4)
+    watch()
+  }
+
+  function watch(): void {
     clearTimeout(fence)
-    fence = setTimeout(check, trustedUntil - performance.now())
+    fence = setTimeout(check, Math.ceil(trustedUntil - performance.now()))
     fence.unref()
   }
 
   function check(): void {
-    if (!stopped && !trusted()) lose()
+    if (stopped) return
+    // Timers may fire a moment early.
+    if (trusted()) watch()
+    else lose()
   }
 
   function lose(): void {
