@@ -3,6 +3,7 @@
 import type { Graph, RunnableConfig } from './graph.ts'
 import type { FinalState, Job } from './protocol.ts'
 import type { Saver } from './saver.ts'
+import { waitingTasks } from './thread-state.ts'
 import * as wire from './wire.ts'
 
 /** The state of the thread's root namespace as it is after the run. */
@@ -17,9 +18,7 @@ export async function stateOf(graph: Graph, config: RunnableConfig, saver: Saver
     ...config,
     configurable: { ...config.configurable, __pregel_checkpointer: checkpointer },
   })
-  const interrupts = snapshot.tasks
-    .filter((task) => task.interrupts.length > 0)
-    .map((task) => [task.id, JSON.parse(wire.print(task.interrupts))])
+  const interrupts = waitingTasks(snapshot).map((task) => [task.id, JSON.parse(wire.print(task.interrupts))])
   return {
     values: wire.print(snapshot.values),
     next: snapshot.next,

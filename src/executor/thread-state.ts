@@ -16,7 +16,7 @@ const PARTS = {
   created_at: (snapshot) => snapshot.createdAt ?? null,
   checkpoint: (snapshot) => checkpointOf(snapshot.config),
   parent_checkpoint: (snapshot) => checkpointOf(snapshot.parentConfig),
-  interrupts: (snapshot) => snapshot.tasks.flatMap((task) => task.interrupts.map((item) => wire.plain(item))),
+  interrupts: (snapshot) => waitingTasks(snapshot).flatMap((task) => task.interrupts.map((item) => wire.plain(item))),
 } satisfies Record<string, (snapshot: Snapshot) => unknown>
 
 /** A snapshot as a ThreadState, or the selected parts of one. `values.<key>` selects one key of the values. */
@@ -30,6 +30,10 @@ export function threadStateOf(snapshot: Snapshot, select?: readonly string[]): F
   if (keys.length > 0 && !wanted?.has('values')) state.values = pick(snapshot.values, keys)
   return state
 }
+
+/** The tasks whose interrupts are open. LangGraph keeps those of an answered task until the whole step is done. */
+export const waitingTasks = ({ tasks, next }: Snapshot): SnapshotTask[] =>
+  tasks.filter((task) => task.interrupts.length > 0 && task.result === undefined && next.includes(task.name))
 
 const pick = (values: unknown, keys: string[]): Fields =>
   Object.fromEntries(

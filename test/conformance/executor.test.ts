@@ -10,7 +10,7 @@ import { until } from '../support/until.ts'
 
 const ALL = [
   'echo', 'tokens', 'steps', 'ask', 'wait', 'spin', 'thrower', 'careless', 'unserialisable', 'flood', 'parent', 'agent',
-  'tokenAgent', 'functional', 'promised', 'made', 'router', 'look',
+  'tokenAgent', 'functional', 'promised', 'made', 'router', 'look', 'askAll',
 ] // biome-ignore format: a list of names
 const human = (content: string) => ({ messages: [{ role: 'human', content }] })
 
@@ -339,6 +339,26 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
       const second = await bench.run('ask', { command: { resume: { yes: true } } }, { thread_id })
       expect(valuesOf(second.outcome)).toEqual({ question: 'ok?', answer: { yes: true } })
       expect(second.outcome).toMatchObject({ state: { next: [], interrupts: {} } })
+    })
+
+    it('that are answered are open no longer, while others of their step are', async () => {
+      const thread_id = crypto.randomUUID()
+      type Open = { id: string; value: string }
+      let { outcome } = await bench.run('askAll', { input: {} }, { thread_id })
+      for (const left of [['one?', 'two?', 'three?'], ['two?', 'three?'], ['two?'], []]) {
+        if (outcome.kind !== 'success') throw new Error(outcome.kind)
+        const open = Object.values(outcome.state.interrupts).flat() as Open[]
+        expect(open.map(({ value }) => value)).toEqual(left)
+        const asked = { graph_id: 'askAll', thread_id, config: {}, subgraphs: false, select: ['interrupts'] }
+        const state = await bench.executor.call('state.get', asked)
+        expect(JSON.parse(state?.text ?? '')).toEqual({ interrupts: open })
+        const next = open.find(({ value }) => value === (left.length === 2 ? 'three?' : left[0]))
+        if (next) {
+          const resume = { [next.id]: `to ${next.value}` }
+          outcome = (await bench.run('askAll', { command: { resume } }, { thread_id })).outcome
+        }
+      }
+      expect(valuesOf(outcome)).toEqual({ answers: ['to one?', 'to two?'] })
     })
 
     it('before and after nodes stop there', async () => {

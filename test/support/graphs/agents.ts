@@ -127,6 +127,19 @@ export const ask = new StateGraph(AskState)
   .addEdge('ask', END)
   .compile()
 
+const AnswersState = Annotation.Root({
+  answers: Annotation<string[]>({ reducer: (a, b) => a.concat(b), default: () => [] }),
+})
+/** Three nodes that ask at once; the last one then says nothing. */
+export const askAll = new StateGraph(AnswersState)
+  .addNode('one', () => ({ answers: [interrupt('one?') as string] }))
+  .addNode('two', () => ({ answers: [interrupt('two?') as string] }))
+  .addNode('three', () => void interrupt('three?'))
+  .addEdge(START, 'one')
+  .addEdge(START, 'two')
+  .addEdge(START, 'three')
+  .compile()
+
 const WaitState = Annotation.Root({ witness: Annotation<string>, done: Annotation<boolean> })
 const noteAbort = (witness: string, signal: AbortSignal | undefined) =>
   signal?.addEventListener('abort', () => {
