@@ -134,7 +134,10 @@ const AnswersState = Annotation.Root({
 export const askAll = new StateGraph(AnswersState)
   .addNode('one', () => ({ answers: [interrupt('one?') as string] }))
   .addNode('two', () => ({ answers: [interrupt('two?') as string] }))
-  .addNode('three', () => void interrupt('three?'))
+  .addNode('three', () => {
+    interrupt('three?')
+    return {}
+  })
   .addEdge(START, 'one')
   .addEdge(START, 'two')
   .addEdge(START, 'three')
