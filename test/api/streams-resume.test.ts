@@ -61,6 +61,8 @@ eachRunServer((server) => {
     expect(await (await server.join(threadId, first.runId, { from: '-1' })).rest()).toEqual(first.all)
     const fromTheFirst = await server.join(threadId, runId, { from: first.all.at(-1)?.id as string })
     expect(await fromTheFirst.rest()).toEqual(second)
+    const fromWithin = await server.join(threadId, runId, { from: first.all[2]?.id as string })
+    expect(await fromWithin.rest()).toEqual(second)
   })
 
   test('a join while it runs gives only what is new, from -1 what was before too', async () => {
