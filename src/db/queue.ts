@@ -59,6 +59,15 @@ export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[
 export const anyWaiting = async (db: Db): Promise<boolean> =>
   (await db.rows(sql`select 1 from runs where status = 'pending' limit 1`)).length > 0
 
+/** The runs that a worker holds. */
+export const heldBy = (db: Db, workerId: string): Promise<{ run_id: string }[]> =>
+  db.rows(sql`select run_id from runs where worker_id = ${workerId} and status = 'running'`)
+
+/** Takes runs from a worker that holds them and does not run them: they are now of one that does not live, and are rescued. */
+export const disown = (db: Db, workerId: string, runIds: readonly string[]): Promise<{ run_id: string }[]> =>
+  db.rows(sql`update runs set worker_id = gen_random_uuid()
+    where run_id = any(${runIds}::uuid[]) and worker_id = ${workerId} and status = 'running' returning run_id`)
+
 /** Wishes to cancel among a worker's runs, for when the message was lost. */
 export const wishes = (
   db: Db,

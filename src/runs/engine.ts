@@ -36,7 +36,7 @@ export interface Reservation {
 
 /** This process's worker, where it has one. */
 export interface LocalWorker {
-  reserve(): Reservation | undefined
+  reserve(runId: string): Reservation | undefined
   /** Resolves when nothing that a run of this process wrote on the thread waits to be stored. */
   flushed(threadId: string): Promise<void>
 }
@@ -96,7 +96,7 @@ export function createEngine(deps: {
 
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
-    const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve() : undefined
+    const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
     let creation: Creation
     try {
       const made = createRun(deps, request, ids, reservation?.worker_id ?? null)

@@ -57,6 +57,8 @@ export function createWorker(
   const { db, bus, observe } = deps
   const active = new Map<string, Active>()
   let reserved = 0
+  const reservedFor = new Set<string>()
+  let strays: ReadonlySet<string> = new Set()
   let stopping = true
   // Whether a slot that comes free should look at the queue: a look for each run would cost as much as claiming it.
   let waiting = true
@@ -76,7 +78,10 @@ export function createWorker(
     service: 'rescue',
     everyMs: Math.min(2_500, options.leaseSeconds * 250),
     observe,
-    runOnce: async () => void (await rescue({ db, bus, observe, maxAttempts: options.maxAttempts })),
+    runOnce: async () => {
+      await disownStrays()
+      await rescue({ db, bus, observe, maxAttempts: options.maxAttempts })
+    },
   })
 
   // A wish to cancel that nobody heard, because its message was lost, is found in the database.
@@ -108,6 +113,17 @@ export function createWorker(
         reserved -= wanted
       }
     }
+  }
+
+  /** Where the answer to a claim or to a creation was lost, a run is ours and nobody runs it: others may have it. Seen
+   *  twice, because one that is just ending or just beginning looks the same for a moment. */
+  async function disownStrays(): Promise<void> {
+    const workerId = keeper.workerId()
+    const held = (await queue.heldBy(db, workerId)).map(({ run_id }) => run_id)
+    const found = held.filter((id) => !active.has(id) && !reservedFor.has(id))
+    const seenTwice = found.filter((id) => strays.has(id))
+    strays = new Set(found)
+    if (seenTwice.length > 0) await queue.disown(db, workerId, seenTwice)
   }
 
   function start(claimed: Claimed): void {
@@ -176,20 +192,21 @@ export function createWorker(
 
   return {
     trusted: keeper.trusted,
-    reserve() {
+    reserve(runId) {
       if (stopping || !keeper.trusted() || free() <= 0) return undefined
+      const workerId = keeper.workerId()
       reserved++
-      let open = true
+      reservedFor.add(runId)
       const release = () => {
-        if (open) reserved--
-        open = false
+        if (reservedFor.delete(runId)) reserved--
       }
       return {
-        worker_id: keeper.workerId(),
+        worker_id: workerId,
         release,
         start(claimed) {
           release()
-          start(claimed)
+          // Under a name that was given up since, it is about to be rescued.
+          if (!stopping && workerId === keeper.workerId()) start(claimed)
         },
       }
     },
