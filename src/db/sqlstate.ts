@@ -21,7 +21,7 @@ export const isOrphan = (error: unknown): boolean => codeOf(error) === '23503'
 const GONE = /^(08...|57P0[123]|53300|53400|55000)$/
 const SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH'])
 const MESSAGES =
-  /Connection terminated|connection error|timeout exceeded when trying to connect|not queryable|Client has encountered/i
+  /Connection terminated|connection error|timeout exceeded when trying to connect|not queryable|Client has encountered|Query read timeout/i
 
 /** The connection or the server went away; nothing is wrong with the statement. */
 export function isGone(error: unknown): boolean {
@@ -29,6 +29,10 @@ export function isGone(error: unknown): boolean {
   if (code !== undefined && (GONE.test(code) || SOCKET.has(code))) return true
   return error instanceof Error && MESSAGES.test(error.message)
 }
+
+/** An outage that passes: what failed may be tried again as it is. */
+export const isOutage = (error: unknown): boolean =>
+  error instanceof ApiError && (error.code === 'database_unavailable' || error.code === 'overloaded')
 
 /** What the caller of a statement gets: `ApiError` for an outage, or a limit that a request ran into; else the error itself. */
 export function interpret(error: unknown): unknown {

@@ -5,6 +5,7 @@ import type { Db } from '../db/db.ts'
 import type { Settlement } from '../db/journal.ts'
 import type { Claimed } from '../db/queue.ts'
 import * as queue from '../db/queue.ts'
+import { isOutage } from '../db/sqlstate.ts'
 import { LeaseLost, messageOf } from '../errors.ts'
 import type { Executor, RunHandle, RunSink } from '../executor/executor.ts'
 import type {
@@ -53,7 +54,7 @@ export type Finished =
 export interface Execution {
   /** Never rejects. */
   readonly finished: Promise<Finished>
-  /** Stops the run; the first reason counts, but `lease_lost` always does. */
+  /** Stops the run; the first reason counts, but `rollback` after `cancel`, and `lease_lost` always. */
   abort(reason: AbortReason): void
 }
 
@@ -67,7 +68,8 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
   let grace: NodeJS.Timeout | undefined
 
   const abort = (why: AbortReason) => {
-    if (reason !== undefined && why !== 'lease_lost') return
+    const isStronger = why === 'lease_lost' || (why === 'rollback' && reason === 'cancel')
+    if (reason !== undefined && !isStronger) return
     reason = why
     handle?.abort(why)
     grace ??= setTimeout(() => giveUp({ kind: 'aborted', reason: reason ?? why }), deps.abortGraceMs)
@@ -100,7 +102,8 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
       const outcome = await Promise.race([handle.outcome, gaveUp])
       return await conclude(deps, claimed, judgement(outcome))
     } catch (error) {
-      if (error instanceof LeaseLost) return { as: 'lost' }
+      // In an outage nobody knows what was done. What is still ours then, is found and rescued.
+      if (error instanceof LeaseLost || isOutage(error)) return { as: 'lost' }
       return failed(deps, claimed, error)
     } finally {
       clearTimeout(timeout)
@@ -118,9 +121,10 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
       const message = `What the run wrote could not be stored: ${messageOf(broken)}`.slice(0, 8_192)
       return judge({ kind: 'error', error: { error: 'StorageError', message } }, settings)
     }
-    // A run that was being stopped, and whose executor died of it, was stopped.
-    const stopped = outcome.kind === 'crashed' && reason !== undefined ? { kind: 'aborted' as const, reason } : outcome
-    return judge(stopped, settings)
+    // A run that was being stopped, and whose executor died of it, was stopped. What is to be rolled back goes, even if it
+    // was done before it heard of it, or was being cancelled.
+    const overrides = reason === 'rollback' || (outcome.kind === 'crashed' && reason !== undefined)
+    return judge(overrides && reason !== undefined ? { kind: 'aborted', reason } : outcome, settings)
   }
 
   return { finished: run(), abort }

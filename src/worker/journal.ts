@@ -5,7 +5,8 @@
 import type { Bus, BusMessage } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import { commit, type Entry, type Settlement } from '../db/journal.ts'
-import { ApiError, LeaseLost } from '../errors.ts'
+import { isOutage } from '../db/sqlstate.ts'
+import { LeaseLost } from '../errors.ts'
 import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
 import type { Observe } from '../observe.ts'
 import { encodeBatch } from '../runs/log.ts'
@@ -155,9 +156,6 @@ export function createJournal(deps: {
     },
   }
 }
-
-const isOutage = (error: unknown): boolean =>
-  error instanceof ApiError && (error.code === 'database_unavailable' || error.code === 'overloaded')
 
 function newPending(): Pending {
   let resolve!: () => void
