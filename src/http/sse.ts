@@ -1,6 +1,7 @@
 // Writes a stream of server-sent events. In charge of framing, joining events that come together into one chunk,
 // heartbeats, backpressure, and of letting go of the source when the reader has gone or has stopped reading.
 
+import { ApiError } from '../errors.ts'
 import type { SseEvent, SseSource } from './reply.ts'
 
 export interface SseOptions {
@@ -68,7 +69,7 @@ export function eventStream(source: SseSource, options: SseOptions = {}): Readab
       options.signal?.removeEventListener('abort', hangUp)
     } catch (error) {
       if (gone.signal.aborted) return
-      options.failed?.(error)
+      if (!(error instanceof ApiError && error.code === 'shutting_down')) options.failed?.(error)
       leave()
       breakOff(controller)
     }

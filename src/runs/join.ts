@@ -55,6 +55,7 @@ export async function waitForResult(
 ): Promise<Result | undefined> {
   const stop = new AbortController()
   const done = tail.ended(run.run_id, AbortSignal.any([signal, stop.signal]))
+  done.catch(() => {})
   try {
     // Asked after listening began, so an end in between is seen by one of both.
     const now = await runs.result(deps.db, run.thread_id, run.run_id, visible)
@@ -90,23 +91,35 @@ export async function* followRun(
   options: { after: number; caughtUp: boolean; wanted: Wanted; signal: AbortSignal },
 ): AsyncGenerator<SentEvent, void, undefined> {
   const wants = filter(options.wanted)
+  const stop = new AbortController()
   let last = options.after
   try {
+    // A run that never began, or whose thread is deleted, has no last event: only this tells of its end for certain.
+    tail.ended(run.run_id, AbortSignal.any([options.signal, stop.signal])).catch(() => {})
     // Asked after listening began: a run that ended before says nothing more, and is read from the log alone.
     const over = !options.caughtUp && (await runs.ended(deps.db, [run.run_id])).length > 0
     const items = over ? readLog(deps.db, run.thread_id, options.after) : tail.follow(options.after, options)
+    let ended = over
     for await (const item of items) {
       if ('ended' in item) {
-        if (item.ended === run.run_id) break
+        ended ||= item.ended === run.run_id
+        if (ended) break
         continue
       }
       if (item.run_id !== run.run_id) continue
       last = item.seq
-      if (item.event === END) break
+      if (item.event === END) {
+        ended = true
+        break
+      }
       if (wants(item)) yield { id: String(item.seq), event: item.event, data: item.data }
     }
-    if (!options.signal.aborted) yield { id: String(last), event: 'end', data: 'null' }
+    if (options.signal.aborted) return
+    // Who is told of an end does not come back.
+    if (!ended) throw new ApiError('shutting_down')
+    yield { id: String(last), event: 'end', data: 'null' }
   } finally {
+    stop.abort()
     tail.close()
   }
 }

@@ -5,6 +5,7 @@ import type { Bus, BusMessage } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import * as runs from '../db/runs.ts'
+import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import { decodeBatch, type LoggedEvent } from './log.ts'
 
@@ -24,7 +25,8 @@ export interface Tail {
     after: number,
     options: { caughtUp: boolean; signal?: AbortSignal },
   ): AsyncGenerator<LoggedEvent | Ended, void, undefined>
-  /** Resolves when the run has ended, with its status; undefined when the signal aborts first. */
+  /** Resolves when the run has ended, with its status; undefined when the signal aborts first. Rejects with
+   *  `shutting_down` when everything closes. While it is waited for, followers are told of that end however it is noticed. */
   ended(runId: string, signal?: AbortSignal): Promise<string | undefined>
   close(): void
 }
@@ -44,9 +46,10 @@ export function createTails(
   options: { pollMs: number } = { pollMs: 1_000 },
 ): Tails {
   const threads = new Map<string, Shared>()
-  // In memory no message is lost; across processes one may be, and only the database knows.
-  const timer = deps.bus.kind === 'memory' ? undefined : setInterval(() => void poll(), options.pollMs)
-  timer?.unref()
+  // A message may be lost between processes, and of a deleted thread there is none: only the database knows.
+  const timer = setInterval(() => void poll(), options.pollMs)
+  timer.unref()
+  let closed = false
   let polling = false
 
   async function poll(): Promise<void> {
@@ -79,6 +82,7 @@ export function createTails(
 
   return {
     async open(threadId) {
+      if (closed) throw new ApiError('shutting_down')
       let shared = threads.get(threadId)
       if (shared === undefined) {
         shared = new Shared(threadId, deps)
@@ -107,6 +111,7 @@ export function createTails(
       }
     },
     close() {
+      closed = true
       clearInterval(timer)
       for (const shared of threads.values()) shared.stop()
       threads.clear()
@@ -125,7 +130,7 @@ interface Follower {
 class Shared {
   readonly threadId: string
   readonly ready: Promise<void>
-  readonly waiting = new Map<string, Set<(status: string) => void>>()
+  readonly waiting = new Map<string, Set<(status: string | undefined) => void>>()
   users = 0
   #db: Db
   #followers = new Set<Follower>()
@@ -203,22 +208,24 @@ class Shared {
     this.#stopped = true
     this.#unsubscribe?.()
     for (const follower of this.#followers) follower.wake()
+    for (const waiting of [...this.waiting.values()]) for (const told of [...waiting]) told(undefined)
   }
 
   async whenEnded(runId: string, signal?: AbortSignal): Promise<string | undefined> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const told = this.waiting.get(runId) ?? new Set()
       this.waiting.set(runId, told)
       const done = (status: string | undefined) => {
         told.delete(tell)
         if (told.size === 0) this.waiting.delete(runId)
         signal?.removeEventListener('abort', stop)
-        resolve(status)
+        if (this.#stopped) reject(new ApiError('shutting_down'))
+        else resolve(status)
       }
-      const tell = (status: string) => done(status)
+      const tell = (status: string | undefined) => done(status)
       const stop = () => done(undefined)
       told.add(tell)
-      if (signal?.aborted) stop()
+      if (signal?.aborted || this.#stopped) stop()
       else signal?.addEventListener('abort', stop)
     })
   }
