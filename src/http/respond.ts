@@ -71,8 +71,10 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   if ('source' in given) {
     headers['content-type'] = 'text/event-stream'
     const { cut } = exchange
-    const body = head ? null : eventStream(given.source, { signal: exchange.signal(), cut, failed })
-    return new Response(body, { status, headers })
+    // Begun even where nobody reads it, so that it lets go of what it holds.
+    const signal = head ? AbortSignal.abort() : exchange.signal()
+    const body = eventStream(given.source, { signal, cut, failed })
+    return new Response(head ? null : body, { status, headers })
   }
   headers['content-type'] = 'application/json'
   const work = (given as { work: (signal: AbortSignal) => Promise<string> }).work
