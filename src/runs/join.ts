@@ -35,9 +35,10 @@ export type Result =
 export function resultText(result: Result): string {
   if (result.status === 'error') return JSON.stringify({ __error__: result.error })
   const open = Object.values(result.interrupts).flat()
-  if (open.length === 0 || !result.values.startsWith('{')) return result.values
+  const hasRoom = result.values.startsWith('{') || result.values === 'null'
+  if (open.length === 0 || !hasRoom) return result.values
   const own = `"__interrupt__":${JSON.stringify(open)}`
-  return result.values === '{}' ? `{${own}}` : `${result.values.slice(0, -1)},${own}}`
+  return result.values === '{}' || result.values === 'null' ? `{${own}}` : `${result.values.slice(0, -1)},${own}}`
 }
 
 export const resultOf = (row: runs.RunResult): Result =>

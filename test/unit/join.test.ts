@@ -15,8 +15,12 @@ test('open interrupts stand in the values, those of all tasks in order', () => {
   expect(ended('{"a":1}', { t1: [] })).toBe('{"a":1}')
 })
 
+test('before there are values, open interrupts are all there is', () => {
+  expect(ended('null', { t: [{ id: 'a' }] })).toBe('{"__interrupt__":[{"id":"a"}]}')
+})
+
 test('values that are no object have no room for interrupts', () => {
-  for (const values of ['null', '[1]', '"x"']) expect(ended(values, { t: [{ id: 'a' }] })).toBe(values)
+  for (const values of ['[1]', '"x"']) expect(ended(values, { t: [{ id: 'a' }] })).toBe(values)
 })
 
 test('an error is what is answered with', () => {
