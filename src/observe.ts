@@ -3,6 +3,7 @@
 
 export type Observation =
   | { kind: 'server_listening'; url: string; database: string; bus: string; graphs: string[] }
+  | { kind: 'worker_started'; database: string; bus: string; graphs: string[] }
   | { kind: 'server_closing'; reason: string }
   | { kind: 'request_done'; method: string; path: string; status: number; ms: number; request_id: string }
   | { kind: 'request_failed'; method: string; path: string; request_id: string; error: unknown }

@@ -38,13 +38,21 @@ export function entry(seen: Observation): Entry {
   switch (seen.kind) {
     case 'server_listening':
       return ['info', 'listening', { url: seen.url, database: seen.database, bus: seen.bus, graphs: seen.graphs }]
+    case 'worker_started':
+      return ['info', 'works on runs', { database: seen.database, bus: seen.bus, graphs: seen.graphs }]
     case 'server_closing':
       return ['info', 'closing', { reason: seen.reason }]
     case 'request_done':
       return [
         requestLevel(seen),
         `${seen.method} ${seen.path} ${seen.status}`,
-        { ms: round(seen.ms), request_id: seen.request_id },
+        {
+          method: seen.method,
+          path: seen.path,
+          status: seen.status,
+          ms: round(seen.ms),
+          request_id: seen.request_id,
+        },
       ]
     case 'request_failed':
       return ['error', `${seen.method} ${seen.path} failed`, { request_id: seen.request_id, ...failure(seen.error) }]
@@ -55,7 +63,7 @@ export function entry(seen: Observation): Entry {
     case 'executor_started':
       return ['debug', 'executor started', { pid: seen.pid, ms: round(seen.ms) }]
     case 'executor_exited':
-      return ['warn', `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
+      return [exitLevel(seen), `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
     case 'executor_output':
       return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd()]
     case 'config_ignored':
@@ -85,7 +93,12 @@ function runEntry(seen: Extract<Observation, { kind: `run_${string}` | 'runs_res
       return [
         seen.outcome === 'error' || seen.outcome === 'timeout' ? 'warn' : 'info',
         `run ${seen.outcome}`,
-        { ...runOf(seen), ms: round(seen.ms), ...(seen.error !== undefined && { error: seen.error }) },
+        {
+          ...runOf(seen),
+          outcome: seen.outcome,
+          ms: round(seen.ms),
+          ...(seen.error !== undefined && { error: seen.error }),
+        },
       ]
     case 'run_lease_lost':
       return ['warn', 'lease lost', runOf(seen)]
@@ -106,6 +119,10 @@ const round = (ms: number): number => Math.round(ms * 10) / 10
 const requestLevel = (seen: { path: string; status: number }): Level =>
   seen.status >= 500 ? 'error' : seen.path === '/ok' || seen.path === '/info' ? 'debug' : 'info'
 
+// After a reload, the executor of before ends by itself.
+const exitLevel = (seen: { cause: string; runs: string[] }): Level =>
+  seen.cause === 'exited with code 0' && seen.runs.length === 0 ? 'debug' : 'warn'
+
 const failure = (error: unknown): Record<string, unknown> => ({
   error: messageOf(error),
   ...(error instanceof Error && { stack: error.stack }),
@@ -123,8 +140,11 @@ const colors: Record<string, string> = {
   fatal: '\x1b[31m',
 }
 
+type Fields = Record<string, unknown>
+
 function forPeople(line: string, color: boolean): string {
-  const { level, time, msg, kind: _, stack, ...fields } = JSON.parse(line) as Record<string, unknown>
+  // The message says the rest.
+  const { level, time, msg, kind, stack, method, path, status, outcome, ...fields } = JSON.parse(line) as Fields
   const clock = new Date(String(time)).toTimeString().slice(0, 8)
   const name = String(level).padEnd(5)
   const shown = color ? `${colors[String(level)] ?? ''}${name}\x1b[0m` : name

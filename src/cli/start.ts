@@ -37,10 +37,12 @@ export async function start(options: StartOptions): Promise<void> {
   const url = listens
     ? (await heddle.listen({ host, port })).url.replace(`//${host}`, `//${openable(host)}`)
     : undefined
+  const graphs = project.graphs.map(({ graph_id }) => graph_id)
+  if (!listens) observe({ kind: 'worker_started', database: heddle.database, bus: heddle.bus, graphs })
   closeOnSignal(() => heddle.close(), { graceSeconds: config.shutdownGraceSeconds, quiet: environment.log.json })
   if (environment.log.json) return
   say(`Heddle ${version} ${url === undefined ? 'works on runs' : `on ${url}`} (role ${options.role})`)
-  say(`  graphs    ${project.graphs.map(({ graph_id }) => graph_id).join(', ')}`)
+  say(`  graphs    ${graphs.join(', ')}`)
   say(`  database  ${heddle.database}`)
   say(`  bus       ${heddle.bus}`)
 }

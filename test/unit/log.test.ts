@@ -43,10 +43,24 @@ test('a JSON line can be parsed and names the kind of observation', () => {
     run_id: 'r',
     thread_id: 't',
     attempt: 2,
+    outcome: 'error',
     ms: 12.3,
     error: 'boom',
     msg: 'run error',
   })
+})
+
+test('a JSON line of a request has its parts as fields, which a line for people says once', () => {
+  const [line = ''] = lines({ json: true }, request('/threads', 404))
+  expect(JSON.parse(line)).toMatchObject({ method: 'GET', path: '/threads', status: 404, msg: 'GET /threads 404' })
+  expect(lines({}, request('/threads', 404))[0]).toMatch(/^\S+ info {2}GET \/threads 404 ms=1 request_id=q\n$/)
+})
+
+test('an executor that ends by itself after a reload is no warning, one that takes runs along is', () => {
+  const ended: Observation = { kind: 'executor_exited', pid: 1, cause: 'exited with code 0', runs: [] }
+  expect(lines({}, ended)).toEqual([])
+  expect(lines({}, { ...ended, runs: ['r'] })[0]).toContain('warn  executor ended')
+  expect(lines({}, { ...ended, cause: 'killed by SIGSEGV' })[0]).toContain('warn  executor ended')
 })
 
 test('the level decides what is written', () => {
