@@ -5,8 +5,9 @@
 import { spawn } from 'node:child_process'
 import { rmSync } from 'node:fs'
 
-const [folder = '', command = '', ...args] = process.argv.slice(2)
-const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd: folder })
+const [folder = '', user = '{}', command = '', ...args] = process.argv.slice(2)
+// Only the server runs as the other user: that one may not be able to read this file, or even Node's.
+const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd: folder, ...JSON.parse(user) })
 const leave = (/** @type {number} */ code) => {
   process.chdir('/')
   rmSync(folder, { recursive: true, force: true })

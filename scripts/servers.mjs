@@ -86,8 +86,7 @@ export function serverVersions() {
 
 /** @param {string} name @param {string} binary @param {string[]} args @param {string} folder @param {{uid?: number, gid?: number}} user @param {(text: string) => void} [onLog] */
 function keep(name, binary, args, folder, user, onLog) {
-  const child = spawn(process.execPath, [keeper, folder, binary, ...args], {
-    ...user,
+  const child = spawn(process.execPath, [keeper, folder, JSON.stringify(user), binary, ...args], {
     cwd: folder,
     stdio: ['pipe', 'pipe', 'pipe'],
   })
