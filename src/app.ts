@@ -244,11 +244,18 @@ async function createExecutor(
 
 function graphSources(given: HeddleOptions['graphs'], projectDir: string): GraphSource[] {
   if (Array.isArray(given)) return [...(given as readonly GraphSource[])]
+  // JavaScript may leave it out, or misspell it.
+  if (typeof given !== 'object' || given === null) {
+    throw new ConfigError('createHeddle needs graphs: an object of graph ids with graphs or "path:export".')
+  }
   return Object.entries(given as Record<string, GraphSetting>).map(([graph_id, setting]): GraphSource => {
-    if (typeof setting === 'object' && 'graph_id' in setting) return setting as GraphSource
-    if (typeof setting !== 'string') return { graph_id, value: setting }
-    const colon = setting.lastIndexOf(':')
-    if (colon <= 0) throw new ConfigError(`The graph "${graph_id}" must be a graph or "path:export", not "${setting}".`)
+    if (typeof setting === 'object' && setting !== null && 'graph_id' in setting) return setting as GraphSource
+    const isValue = typeof setting === 'function' || (typeof setting === 'object' && setting !== null)
+    if (isValue) return { graph_id, value: setting }
+    const colon = typeof setting === 'string' ? setting.lastIndexOf(':') : 0
+    if (typeof setting !== 'string' || colon <= 0) {
+      throw new ConfigError(`The graph "${graph_id}" must be a graph or "path:export", not "${String(setting)}".`)
+    }
     return { graph_id, path: resolve(projectDir, setting.slice(0, colon)), export: setting.slice(colon + 1) }
   })
 }
