@@ -4,20 +4,37 @@
 import * as checkpoints from '../db/checkpoints.ts'
 import type { Db } from '../db/db.ts'
 import { all } from '../db/sql.ts'
+import { isOutage } from '../db/sqlstate.ts'
 import * as store from '../db/store.ts'
 import type { Storage } from '../executor/executor.ts'
+
+/** How long a read outlasts an outage: a run whose worker is cut off for longer has lost its lease. */
+const PATIENCE_MS = 20_000
 
 export function createStorage(deps: { db: Db; flushed: (threadId: string) => Promise<void> }): Storage {
   const { db, flushed } = deps
   return {
     'checkpoint.get': async (which) => {
       await flushed(which.thread_id)
-      return checkpoints.get(db, which)
+      return patient(() => checkpoints.get(db, which))
     },
     'checkpoint.list': async (which) => {
       await flushed(which.thread_id)
-      return checkpoints.list(db, which)
+      return patient(() => checkpoints.list(db, which))
     },
-    'store.batch': ({ ops }) => store.batch(db, ops, all),
+    'store.batch': ({ ops }) => patient(() => store.batch(db, ops, all)),
+  }
+}
+
+/** A graph must not fail because the database was away for a moment. What is asked may be asked twice. */
+async function patient<T>(ask: () => Promise<T>): Promise<T> {
+  const until = performance.now() + PATIENCE_MS
+  for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!isOutage(error) || performance.now() + wait > until) throw error
+      await new Promise((resolve) => setTimeout(resolve, wait))
+    }
   }
 }
