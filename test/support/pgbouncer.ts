@@ -45,7 +45,7 @@ export async function startPgBouncer(binary: string, databaseUri: string, poolSi
   writeFileSync(join(folder, 'pgbouncer.ini'), `${settings.join('\n')}\n`)
   // It refuses to run as root.
   const user = process.getuid?.() === 0 ? ['-u', 'nobody'] : []
-  const child = spawn(process.execPath, [keeper, folder, binary, '-q', ...user, join(folder, 'pgbouncer.ini')], {
+  const child = spawn(process.execPath, [keeper, folder, '{}', binary, '-q', ...user, join(folder, 'pgbouncer.ini')], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   let said = ''
