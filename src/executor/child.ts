@@ -2,7 +2,7 @@
 // happens to failures that belong to no run. Holds no database connection and reads nothing but the pipe.
 
 import { Socket } from 'node:net'
-import { messageOf } from '../errors.ts'
+import { stackOf } from './failure.ts'
 import { createGuest } from './guest.ts'
 import { createStreamLink } from './link.ts'
 import { createImporter } from './loader.ts'
@@ -33,11 +33,3 @@ const guest = createGuest(link, runtime, {
 process.on('unhandledRejection', (reason) => guest.log(`Unhandled rejection: ${stackOf(reason)}`))
 // Such signals may reach the whole process group; the parent decides when the executor ends, by closing the pipe.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
-
-function stackOf(reason: unknown): string {
-  try {
-    return reason instanceof Error && reason.stack ? reason.stack : messageOf(reason)
-  } catch {
-    return 'unknown error'
-  }
-}

@@ -11,6 +11,17 @@ export function describe(thrown: unknown): RunError {
   return { error: nameOf(thrown), message: shorten(messageText(thrown)) }
 }
 
+/** Where something was thrown, for logs: its stack (at most 8 KiB), or what it is called where it has none. */
+export function stackOf(thrown: unknown): string {
+  try {
+    if (thrown instanceof Error && typeof thrown.stack === 'string') return shorten(thrown.stack)
+  } catch {
+    // A getter of user code that throws.
+  }
+  const { error, message } = describe(thrown)
+  return `${error}: ${message}`
+}
+
 function nameOf(thrown: unknown): string {
   try {
     if (typeof thrown !== 'object' || thrown === null) return 'Error'

@@ -1,7 +1,7 @@
 // Runs a job: input and config in, events, checkpoints and one outcome out. Must never reject, whatever graph code throws,
 // and must never call a run by anything but what ended it.
 
-import { describe } from './failure.ts'
+import { describe, stackOf } from './failure.ts'
 import { finalState } from './final.ts'
 import type { Graph } from './graph.ts'
 import { RunAborted, type RunPort } from './guest.ts'
@@ -26,7 +26,7 @@ export async function execute(
   job: Job,
   port: RunPort,
   tracing: Tracing,
-  apiUrl?: string,
+  options: { apiUrl?: string; log?: (text: string) => void } = {},
 ): Promise<RunOutcome> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(port.signal.reason)
@@ -51,7 +51,7 @@ export async function execute(
       store,
       signal: stop.signal,
       callbacks,
-      ...(apiUrl === undefined ? {} : { apiUrl }),
+      ...(options.apiUrl === undefined ? {} : { apiUrl: options.apiUrl }),
     })
     const user = config.configurable?.langgraph_auth_user
     graph = await loaded.open(config, { accessContext: 'threads.create_run', user, store })
@@ -65,6 +65,9 @@ export async function execute(
     end = endOf(stop.signal) ?? { kind: 'thrown', error }
   }
   port.signal.removeEventListener('abort', onAbort)
+  // Clients get the name and the message; where it was thrown is for whoever reads the log.
+  if (end?.kind === 'thrown')
+    options.log?.(`Run ${job.run_id} of graph "${job.graph_id}" failed: ${stackOf(end.error)}`)
   return outcomeOf(end, graph && saver ? await stateAfter(graph, job, saver) : undefined)
 }
 

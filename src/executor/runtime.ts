@@ -81,7 +81,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         setImmediate(() => void warm(first, (loaded, job, port) => execute(() => loaded, job, port, tracing)))
       return graphs.statuses
     },
-    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, options.apiUrl),
+    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, options),
     call: async (method, params, storage) => {
       const answer = Object.hasOwn(calls, method) ? calls[method] : undefined
       if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)

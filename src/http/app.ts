@@ -42,6 +42,12 @@ export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: r
     const path = route.endpoint.path.replaceAll(/\{(\w+)\}/g, ':$1')
     app.on(route.endpoint.method, path, (context) => serve(route, context, config.bodyLimitBytes))
   }
+  // The address that the start-up lines print, opened in a browser.
+  if (!config.disabled.includes('meta')) {
+    app.get('/', ({ env: { exchange } }) =>
+      respond(undefined, 302, { ...exchange, headers: { ...exchange.headers, location: '/docs' } }),
+    )
+  }
   const methodsOf = (path: string): string[] =>
     METHODS.filter((method) => app.router.match(method, path)[0].length > 0).flatMap((method) =>
       method === 'GET' ? ['GET', 'HEAD'] : [method],
