@@ -165,6 +165,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
 
   async function close(): Promise<void> {
     observe({ kind: 'server_closing', reason: 'close' })
+    engine.hangUp()
     const ports = listening.map((port) => port.close(Math.min(config.shutdownGraceSeconds, 5) * 1_000))
     await pruner.stop()
     await worker?.stop(config.shutdownGraceSeconds * 1_000)

@@ -195,9 +195,9 @@ const canceller = (
   reason: string,
   visible: Sql,
 ) => {
-  const request = { thread_id, run_id, action: 'interrupt' as const, reason, visible, wait: false }
+  const request = { thread_id, run_id, action: 'interrupt' as const, reason, visible }
   // A failure means that it has ended: there is nothing to cancel.
-  return () => void engine.cancel(request).catch(() => {})
+  return () => void engine.abandon(request).catch(() => {})
 }
 
 /** The events as they are; a reader that leaves before their end sets off `cancel`, where there is one. */

@@ -72,12 +72,16 @@ export interface Engine {
   threadStream(threadId: string, options: { lastEventId: string | null; modes: readonly ThreadMode[] }): Promise<Events>
   /** Cancels a run; with `wait`, resolves when it has ended. */
   cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
+  /** Cancels a run that its client has left. Not once this server hangs up by itself: then nobody has left. */
+  abandon(request: CancelRequest): Promise<void>
   cancelMany(
     which: Parameters<typeof runs.toCancel>[1],
     request: Omit<CancelRequest, 'thread_id' | 'run_id'>,
   ): Promise<void>
   /** Tells local waiters; called by the worker after the commit. */
   settled(runId: string, result: Result): void
+  /** From now on it is the server that ends connections. */
+  hangUp(): void
   close(): void
 }
 
@@ -93,6 +97,7 @@ export function createEngine(deps: {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
   const locals = new Map<string, (result: Result) => void>()
+  let hangingUp = false
 
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
@@ -230,10 +235,18 @@ export function createEngine(deps: {
       }
     },
 
+    async abandon(request) {
+      if (!hangingUp) await cancelRun({ db, bus }, request)
+    },
+
     cancelMany: (which, request) => cancelRuns({ db, bus }, which, request),
 
     settled(runId, result) {
       locals.get(runId)?.(result)
+    },
+
+    hangUp() {
+      hangingUp = true
     },
 
     close: () => tails.close(),

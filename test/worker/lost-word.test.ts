@@ -52,6 +52,28 @@ eachStack(
       await server.close()
     })
 
+    test('a server that hangs up on its clients because it closes cancels nothing for that', {
+      timeout: 20_000,
+    }, async () => {
+      const { graphs, gates } = createRunGraphs()
+      // Connections end after 5 s, before the run has to.
+      const closing = await stack.heddle({ graphs, config: { shutdownGraceSeconds: 6 } })
+      const { url } = await closing.heddle.listen()
+      const threadId = await threadOn(closing)
+      const gate = v7()
+      const body = { assistant_id: 'steps', input: { hold: { first: gate } }, on_disconnect: 'cancel' }
+      const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
+      const stream = readEvents(await fetch(`${url}/threads/${threadId}/runs/stream`, init))
+      const rest = stream.rest().catch(() => 'broke off')
+      await gates.reached(gate)
+      await closing.close()
+      expect(await rest).toBe('broke off')
+      expect(await query(stack, 'select status, cancel_reason from runs where thread_id = $1', [threadId])).toEqual([
+        { status: 'pending', cancel_reason: null },
+      ])
+      await query(stack, 'delete from threads where thread_id = $1', [threadId])
+    })
+
     test('a server that closes tells nobody that a run has ended which goes on elsewhere', async () => {
       const { graphs, gates } = createRunGraphs()
       const worker = await stack.heddle({ graphs, role: 'worker' })
