@@ -5,7 +5,8 @@ import type { StreamEvent } from './protocol.ts'
 
 /** Events on their way to the server. */
 export interface EventBatch {
-  add(event: string, data: string): void
+  /** An urgent event that comes after a pause does not wait for others. */
+  add(event: string, data: string, urgent?: boolean): void
   /** A promise while the server is behind; undefined when there is room. */
   room(): Promise<void> | undefined
   /** Sends what is gathered, and waits for room. */
@@ -14,19 +15,21 @@ export interface EventBatch {
 
 const MAX_CHARS = 64 * 1024
 /** A turn may be long: a model that never waits streams all its tokens in one, and the first must not wait for the last. */
-const MAX_MS = 2
+const MAX_MS = 1
 
 /** Sends at the end of the turn in which the first event came, or when 64 Ki characters are gathered. */
 export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
   let events: StreamEvent[] = []
   let chars = 0
   let since = 0
+  let sent = 0
   let timer: NodeJS.Immediate | undefined
   let behind: Promise<void> | undefined
   const send = (options?: { now: boolean }) => {
     clearImmediate(timer)
     timer = undefined
     if (events.length === 0) return
+    sent = performance.now()
     const batch = events
     events = []
     chars = 0
@@ -42,12 +45,13 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
     }
   }
   return {
-    add: (event, data) => {
-      if (events.length === 0) since = performance.now()
+    add: (event, data, urgent) => {
+      const now = performance.now()
+      if (events.length === 0) since = urgent ? Math.min(now, sent) : now
       events.push({ event, data })
       chars += data.length
       if (chars > MAX_CHARS) send()
-      else if (performance.now() - since > MAX_MS) send({ now: true })
+      else if (now - since > MAX_MS) send({ now: true })
       else timer ??= setImmediate(() => send())
     },
     room: () => behind,

@@ -49,10 +49,13 @@ export function createStreamLink<Out, In>(stream: Duplex): Link<Out, In> {
       if (!corked) {
         corked = true
         stream.cork()
-        setImmediate(() => {
-          corked = false
-          stream.uncork()
-        })
+        // One turn more than it takes: what others send at the end of this turn leaves in the same write.
+        setImmediate(() =>
+          setImmediate(() => {
+            corked = false
+            stream.uncork()
+          }),
+        )
       }
       stream.write(frameHead(head, body?.length ?? 0))
       if (body?.length) stream.write(body)

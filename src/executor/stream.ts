@@ -64,8 +64,9 @@ function createEmitter(
   const messages = createMessages(langchain)
   const lifecycle = wanted.has('lifecycle') ? createLifecycle() : undefined
   const metadataText = createMetadataPrinter()
-  const sendText = (name: string, namespace: string[], text: string) =>
-    batch.add(namespace.length ? `${name}|${namespace.join('|')}` : name, text)
+  // A person may be waiting for the first token.
+  const sendText = (name: string, namespace: string[], text: string, urgent = false) =>
+    batch.add(namespace.length ? `${name}|${namespace.join('|')}` : name, text, urgent)
   const send = (name: string, namespace: string[], value: unknown) => sendText(name, namespace, wire.print(value))
 
   return (namespace, mode, payload) => {
@@ -76,9 +77,10 @@ function createEmitter(
       case 'messages': {
         const [message, metadata] = payload as [unknown, object]
         if (wanted.has('messages-tuple'))
-          sendText('messages', namespace, `[${wire.print(message, { chunks: true })},${metadataText(metadata)}]`)
+          sendText('messages', namespace, `[${wire.print(message, { chunks: true })},${metadataText(metadata)}]`, true)
         if (wanted.has('messages'))
-          for (const [name, value] of messages.see(payload as [never, never])) send(name, namespace, value)
+          for (const [name, value] of messages.see(payload as [never, never]))
+            sendText(name, namespace, wire.print(value), true)
         return
       }
       case 'checkpoints': {

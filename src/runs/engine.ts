@@ -96,7 +96,23 @@ export function createEngine(deps: {
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
-  const locals = new Map<string, (result: Result) => void>()
+  const locals = new Map<string, Set<(result: Result) => void>>()
+
+  /** Hears the result of a run from this process's worker, if it is the one that runs it. */
+  function listen(runId: string): { result: Promise<Result>; stop: () => void } {
+    const told = locals.get(runId) ?? new Set()
+    locals.set(runId, told)
+    let tell: (result: Result) => void = () => {}
+    const result = new Promise<Result>((resolve) => {
+      tell = resolve
+    })
+    told.add(tell)
+    const stop = () => {
+      told.delete(tell)
+      if (told.size === 0 && locals.get(runId) === told) locals.delete(runId)
+    }
+    return { result, stop }
+  }
   let hangingUp = false
 
   /** Creates the run; `before` is what must be listening before it may start. */
@@ -177,26 +193,29 @@ export function createEngine(deps: {
 
     async wait(request, signal) {
       const ids = newIds(request.thread_id)
-      const local = new Promise<Result>((resolve) => locals.set(ids.run_id, resolve))
+      const local = listen(ids.run_id)
       let creation: Creation
       try {
         creation = await start(request, ids, Promise.resolve())
       } catch (error) {
-        locals.delete(ids.run_id)
+        local.stop()
         throw error
       }
       const { run } = creation
-      const result = waitFor(creation, local, request.visible, signal).finally(() => locals.delete(ids.run_id))
+      const result = waitFor(creation, local.result, request.visible, signal).finally(local.stop)
       result.catch(() => {})
       return { run, replayed: creation.replayed, result }
     },
 
     async join(run, visible, signal) {
-      const tail = await tails.open(run.thread_id)
+      const local = listen(run.run_id)
+      const stop = new AbortController()
       try {
-        return await waitOn(tail, run, visible, signal)
+        const asked = remote(run, visible, AbortSignal.any([signal, stop.signal]))
+        return await Promise.race([local.result.then(resultText), asked])
       } finally {
-        tail.close()
+        local.stop()
+        stop.abort()
       }
     },
 
@@ -242,7 +261,7 @@ export function createEngine(deps: {
     cancelMany: (which, request) => cancelRuns({ db, bus }, which, request),
 
     settled(runId, result) {
-      locals.get(runId)?.(result)
+      for (const tell of locals.get(runId) ?? []) tell(result)
     },
 
     hangUp() {

@@ -77,20 +77,37 @@ describe('a link over a stream', () => {
     expect(() => link.send({ type: 'x' }, { length: MAX_FRAME } as Uint8Array)).toThrow(/larger than/)
   })
 
-  it('sends the frames of one turn in one write', async () => {
-    let writes = 0
+  const counting = () => {
+    const written: number[] = []
     const stream = new Duplex({
       read() {},
       write: (_chunk, _encoding, done) => done(),
-      writev: (_chunks, done) => {
-        writes++
+      writev: (chunks, done) => {
+        written.push(chunks.length)
         done()
       },
     })
-    const link = createStreamLink<Head, Head>(stream)
+    return { written, link: createStreamLink<Head, Head>(stream) }
+  }
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+  it('sends the frames of one turn, and what is sent at its end, in one write', async () => {
+    const { written, link } = counting()
     for (let n = 0; n < 10; n++) link.send({ type: 'x', n })
-    await new Promise((resolve) => setImmediate(resolve))
-    expect(writes).toBe(1)
+    await turn()
+    link.send({ type: 'x', n: 10 })
+    await turn()
+    await turn()
+    expect(written).toEqual([11])
+  })
+
+  it('sends at once what is flushed', () => {
+    const { written, link } = counting()
+    link.send({ type: 'x', n: 1 })
+    link.send({ type: 'x', n: 2 })
+    expect(written).toEqual([])
+    link.flush()
+    expect(written).toEqual([2])
   })
 })
 
