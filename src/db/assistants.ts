@@ -103,6 +103,18 @@ export async function create(
 export const find = (db: Db, id: string, visible: Sql): Promise<AssistantRow | undefined> =>
   one(db.rows<AssistantRow>(sql`select ${columns} from assistants where assistant_id = ${id}::uuid and ${visible}`))
 
+/** An assistant with the mark of this state of its row: whoever remembers it can ask whether it still holds. */
+export type MarkedAssistant = AssistantRow & { mark: string }
+
+export const findMarked = (db: Db, id: string, visible: Sql): Promise<MarkedAssistant | undefined> =>
+  one(
+    db.rows(sql`select ${columns}, xmin::text as mark from assistants where assistant_id = ${id}::uuid and ${visible}`),
+  )
+
+/** True in SQL while an assistant is as it was, and may be seen. */
+export const unchanged = ({ assistant_id, mark }: MarkedAssistant, visible: Sql): Sql =>
+  sql`exists (select 1 from assistants where assistant_id = ${assistant_id}::uuid and xmin::text = ${mark} and ${visible})`
+
 /** The assistant; throws `assistant_not_found`. */
 export const get = async (db: Db, id: string, visible: Sql): Promise<AssistantRow> =>
   (await find(db, id, visible)) ?? missing(id)

@@ -21,7 +21,7 @@ export const types = {
 export function overPool(
   pool: pg.Pool,
   options: { named: boolean; pipelined: boolean },
-): Pick<Database, 'rows' | 'tx' | 'script'> {
+): Pick<Database, 'rows' | 'last' | 'tx' | 'script'> {
   const name = options.named ? namer() : () => undefined
   const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
     rows: async <T>(query: Sql) => {
@@ -38,8 +38,10 @@ export function overPool(
       }
     },
   })
+  const { rows } = over(pool)
   return {
-    ...over(pool),
+    rows,
+    last: rows,
     script: async (text) => void (await pool.query(text)),
     tx: (work) => retried(() => inTransaction(pool, options.pipelined ? over : (client) => inTurn(over(client)), work)),
   }
@@ -54,21 +56,33 @@ async function inTransaction<T>(
     throw interpret(error)
   })
   let broken: Error | undefined
+  let committed: Promise<unknown> | undefined
   const onError = (error: Error) => {
     broken = error
   }
   client.on('error', onError)
   try {
-    const db: Db = { ...over(client), tx: (inner) => inner(db) }
+    const { rows } = over(client)
+    const db: Db = {
+      rows,
+      tx: (inner) => inner(db),
+      last: (query) => {
+        const result = rows(query)
+        // After a statement that failed, Postgres rolls back when told to commit.
+        committed = rows(sql`commit`)
+        committed.catch(() => {})
+        return result as never
+      },
+    }
     // Not awaited: a pipeline sends it with the first statement, in one round trip.
-    const began = db.rows(sql`begin`)
+    const began = rows(sql`begin`)
     began.catch(() => {})
     const result = await work(db)
     await began
-    await client.query('commit')
+    await (committed ?? rows(sql`commit`))
     return result
   } catch (error) {
-    await client.query('rollback').catch((failure: unknown) => {
+    await (committed ?? client.query('rollback')).catch((failure: unknown) => {
       broken = failure as Error
     })
     if (isGone(error)) broken = error as Error

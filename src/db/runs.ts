@@ -24,7 +24,6 @@ export interface RunRow {
 /** A thread as the run engine needs it. */
 export interface LockedThread {
   thread_id: string
-  metadata: Record<string, unknown>
   config: Record<string, unknown>
   last_seq: number
   held_by: string | null
@@ -87,7 +86,7 @@ export const ended = (
 /** Locks the thread for a decision about its runs. The lock admits foreign keys and readers. */
 export const lockThread = (db: Db, threadId: string, visible: Sql): Promise<LockedThread | undefined> =>
   one(
-    db.rows(sql`select thread_id, metadata, config, last_seq, held_by, state_updated_at from threads
+    db.rows(sql`select thread_id, config, last_seq, held_by, state_updated_at from threads
       where thread_id = ${threadId} and doomed_at is null and ${visible} for no key update`),
   )
 
@@ -112,6 +111,8 @@ export interface NewRun {
   thread_id: string
   assistant_id: string
   graph_id: string
+  /** The assistant's: what the thread and the run itself say comes over it. */
+  defaults: Record<string, unknown>
   metadata: Record<string, unknown>
   kwargs: Record<string, unknown>
   multitask_strategy: MultitaskStrategy
@@ -127,13 +128,14 @@ export interface Inserted extends RunRow {
   state_updated_at: string | null
 }
 
-/** `source` is one row that has thread_id. */
+/** `source` is one row that has thread_id and metadata. */
 const insertRun = (run: NewRun, source: Sql): Sql => {
   const starts = sql`${run.worker_id !== null}::boolean`
   return sql`insert into runs (run_id, thread_id, assistant_id, graph_id, status, metadata, kwargs, multitask_strategy,
       available_at, temporary, worker_id, attempt, started_at)
     select ${run.run_id}::uuid, source.thread_id, ${run.assistant_id}::uuid, ${run.graph_id},
-      case when ${starts} then 'running' else 'pending' end, ${json(run.metadata)}::jsonb, ${json(run.kwargs)}::json,
+      case when ${starts} then 'running' else 'pending' end, 
+      ${json(run.defaults)}::jsonb || source.metadata || ${json(run.metadata)}::jsonb, ${json(run.kwargs)}::json,
       ${run.multitask_strategy}, clock_timestamp() + make_interval(secs => ${run.after_seconds}::float8),
       ${run.temporary}::boolean, ${run.worker_id}::uuid, case when ${starts} then 1 else 0 end,
       case when ${starts} then clock_timestamp() end
@@ -143,28 +145,40 @@ const insertRun = (run: NewRun, source: Sql): Sql => {
 const holder = (run: NewRun): Sql => sql`${run.worker_id === null ? null : run.run_id}::uuid`
 const bump = (run: NewRun): Sql => sql`${run.worker_id === null ? 0 : 1}::int`
 
-/** Inserts a run on a locked thread and stamps the thread with its graph and assistant. */
-export const insert = (db: Db, run: NewRun, stamp: Record<string, unknown>): Promise<Inserted | undefined> =>
+/** Inserts a run on a locked thread, stamps the thread with its graph and assistant, and ends the transaction. Gives
+ *  nothing where a condition on the thread does not hold. */
+export const insertLast = (
+  db: Db,
+  run: NewRun,
+  stamp: Record<string, unknown>,
+  condition: Sql = sql`true`,
+): Promise<Inserted | undefined> =>
   one(
-    db.rows<Inserted>(sql`with t as (update threads set updated_at = clock_timestamp(),
+    db.last<Inserted>(sql`with t as (update threads set updated_at = clock_timestamp(),
         metadata = metadata || ${json(stamp)}::jsonb, held_by = coalesce(${holder(run)}, held_by), epoch = epoch + ${bump(run)}
-        where thread_id = ${run.thread_id}
-        returning thread_id, epoch, state_updated_at,
+        where thread_id = ${run.thread_id} and ${condition}
+        returning thread_id, metadata, epoch, state_updated_at,
           greatest(last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = ${run.thread_id}), 0)) as last_seq),
       r as (${insertRun(run, sql`t`)})
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
   )
 
-/** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already. */
+/** A thread on which a run may begin at once, and that adds nothing to its config. */
+export const isFree = sql`doomed_at is null and config::text = '{}'
+  and not exists (select 1 from runs a where a.thread_id = threads.thread_id and a.status in ('pending', 'running'))`
+
+/** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already, or the condition
+ *  does not hold. */
 export const insertWithThread = (
   db: Db,
   run: NewRun,
   metadata: Record<string, unknown>,
+  condition: Sql = sql`true`,
 ): Promise<Inserted | undefined> =>
   one(
     db.rows<Inserted>(sql`with t as (insert into threads (thread_id, metadata, held_by, epoch)
-        values (${run.thread_id}, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)})
-        on conflict do nothing returning thread_id, epoch, last_seq, state_updated_at),
+        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)} where ${condition}
+        on conflict do nothing returning thread_id, metadata, epoch, last_seq, state_updated_at),
       r as (${insertRun(run, sql`t`)})
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
   )

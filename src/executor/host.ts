@@ -152,6 +152,8 @@ export function createHost(link: HostLink, options: HostOptions): Host {
         if (!open) return settle({ kind: 'crashed', cause: 'the executor was gone before the run began' })
         runs.set(id, { job, sink, settle, frames: [], lost: false })
         link.send({ type: 'run', run: id, job })
+        // Whoever asked for the run is answered in the same turn; the executor need not wait for that.
+        link.flush()
       })
       return { outcome, abort: (reason) => abort(id, reason) }
     },

@@ -10,7 +10,7 @@ import type { Db } from '../db/db.ts'
 import * as idempotency from '../db/idempotency.ts'
 import type { Claimed } from '../db/queue.ts'
 import * as runs from '../db/runs.ts'
-import type { Sql } from '../db/sql.ts'
+import { and, type Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
 import type { RunArguments } from '../executor/protocol.ts'
 import type { Registry } from '../graph/registry.ts'
@@ -43,8 +43,14 @@ export interface Creation {
 export interface CreateDeps {
   db: Db
   registry: Registry
+  known: KnownAssistants
   durability: 'sync' | 'async' | 'exit'
 }
+
+/** Assistants as they were last read, to begin with; whether they are still so is asked with each use. */
+export type KnownAssistants = Map<string, assistants.MarkedAssistant>
+
+const MAX_KNOWN = 1_000
 
 /** The hash that tells two uses of one Idempotency-Key apart. */
 export const hashOf = (path: string, body: unknown): string =>
@@ -61,21 +67,23 @@ export async function createRun(
   ids: { run_id: string; thread_id: string },
   workerId: string | null,
 ): Promise<Creation> {
-  const { db, registry } = deps
+  const { db } = deps
+  const made = await createAtOnce(deps, request, ids, workerId)
+  if (made !== undefined) return made
   if (request.thread_id === null && request.idempotency === undefined) {
-    const assistant = await readAssistant(db, registry, request)
+    const assistant = await readAssistant(db, deps, request)
     return createWithThread(db, deps, request, ids, assistant, workerId)
   }
   return db.tx(async (tx) => {
     const before = await repeated(tx, request, ids.run_id)
     if (before !== undefined) return before
     if (request.thread_id === null) {
-      const assistant = await readAssistant(tx, registry, request)
+      const assistant = await readAssistant(tx, deps, request)
       return createWithThread(tx, deps, request, ids, assistant, workerId)
     }
     // One round trip: the statements run one after the other, so the last sees what the lock had to wait for.
     const [assistant, locked, active] = await Promise.all([
-      readAssistant(tx, registry, request),
+      readAssistant(tx, deps, request),
       runs.lockThread(tx, request.thread_id, request.visible),
       runs.active(tx, request.thread_id),
     ])
@@ -92,14 +100,47 @@ export async function createRun(
   })
 }
 
+/** The common case, in one round trip: a known assistant, and a thread on which nothing else wants to run. Gives
+ *  undefined where it is another case. */
+async function createAtOnce(
+  deps: CreateDeps,
+  request: CreateRequest,
+  ids: { run_id: string; thread_id: string },
+  workerId: string | null,
+): Promise<Creation | undefined> {
+  const { db, registry, known } = deps
+  const { visible } = request
+  const assistant = known.get(registry.resolve(request.body.assistant_id))
+  if (assistant === undefined || request.idempotency !== undefined) return undefined
+  if (registry.graph(assistant.graph_id).error !== undefined) return undefined
+  const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
+  const unchanged = assistants.unchanged(assistant, visible)
+  const made =
+    request.thread_id === null
+      ? await runs.insertWithThread(db, run, stamp(assistant), unchanged)
+      : await db.tx(async (tx) => {
+          // The second statement sees what the lock had to wait for.
+          const locked = runs.lockThread(tx, run.thread_id, visible)
+          const inserted = runs.insertLast(tx, run, stamp(assistant), and([visible, runs.isFree, unchanged]))
+          return (await Promise.all([inserted, locked]))[0]
+        })
+  return made && created(made, run, nothingCancelled)
+}
+
 /** The assistant a run is asked for of. Throws `assistant_not_found`, and `graph_load_failed`. */
-export async function readAssistant(db: Db, registry: Registry, request: CreateRequest): Promise<AssistantRow> {
+export async function readAssistant(
+  db: Db,
+  { registry, known }: Pick<CreateDeps, 'registry' | 'known'>,
+  request: CreateRequest,
+): Promise<AssistantRow> {
   const id = registry.resolve(request.body.assistant_id)
-  const assistant = await assistants.get(db, id, request.visible)
+  const assistant = await assistants.findMarked(db, id, request.visible)
   if (assistant === undefined)
     throw new ApiError('assistant_not_found', `The assistant ${request.body.assistant_id} does not exist.`)
   const graph = registry.graph(assistant.graph_id)
   if (graph.error !== undefined) throw new ApiError('graph_load_failed', graph.error)
+  if (known.size >= MAX_KNOWN) known.clear()
+  known.set(id, assistant)
   return assistant
 }
 
@@ -124,8 +165,8 @@ async function createWithThread(
   assistant: AssistantRow,
   workerId: string | null,
 ): Promise<Creation> {
-  const run = newRun(deps, request, ids, assistant, { metadata: {}, config: {} }, workerId)
-  const made = await runs.insertWithThread(db, run, { ...stamp(assistant) })
+  const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
+  const made = await runs.insertWithThread(db, run, stamp(assistant))
   // Another request has just made the thread: this one meets it as existing.
   if (made === undefined) {
     const locked = await runs.lockThread(db, ids.thread_id, request.visible)
@@ -162,7 +203,7 @@ async function createOnThread(
   )
   const startsNow = !waits && request.body.after_seconds === 0 ? workerId : null
   const run = newRun(deps, request, { ...ids, thread_id: thread.thread_id }, assistant, thread, startsNow)
-  const made = await runs.insert(db, run, stamp(assistant))
+  const made = await runs.insertLast(db, run, stamp(assistant))
   if (made === undefined) throw new ApiError('thread_not_found')
   return created(made, run, cancelled)
 }
@@ -172,7 +213,7 @@ function created(made: runs.Inserted, run: runs.NewRun, cancelled: CancelPlan): 
   const claimed: Claimed | undefined =
     run.worker_id === null
       ? undefined
-      : { ...run, attempt: 1, begun: false, epoch, last_seq, state_updated_at, waited_ms: 0 }
+      : { ...run, metadata: row.metadata, attempt: 1, begun: false, epoch, last_seq, state_updated_at, waited_ms: 0 }
   return { run: row, claimed, after: last_seq, replayed: false, cancelled }
 }
 
@@ -183,7 +224,7 @@ function newRun(
   request: CreateRequest,
   ids: { run_id: string; thread_id: string },
   assistant: AssistantRow,
-  thread: Pick<runs.LockedThread, 'metadata' | 'config'>,
+  thread: Pick<runs.LockedThread, 'config'>,
   workerId: string | null,
 ): runs.NewRun {
   const { body } = request
@@ -191,7 +232,8 @@ function newRun(
   return {
     ...ids,
     ...stamp(assistant),
-    metadata: { ...assistant.metadata, ...thread.metadata, ...body.metadata, ...stamp(assistant) },
+    defaults: assistant.metadata,
+    metadata: { ...body.metadata, ...stamp(assistant) },
     kwargs: { ...argumentsOf(deps, request, ids, assistant, thread) },
     multitask_strategy: body.multitask_strategy,
     after_seconds: body.after_seconds,

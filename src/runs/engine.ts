@@ -1,7 +1,6 @@
 // The engine: what the HTTP layer asks of runs. In charge of tying creating, following and waiting together so that
 // whoever starts a run hears all of it; the parts do the work.
 
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Bus } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import type { Claimed } from '../db/queue.ts'
@@ -27,6 +26,9 @@ import { createTails, type Tail } from './tails.ts'
 
 const ASK_AFTER_MS = 1_000
 
+/** Given as the reason of an abort, because making the usual one, with its stack, costs more than all else here. */
+const LEFT = Symbol('left')
+
 /** A slot of this process's worker, kept for a run that is being created. */
 export interface Reservation {
   readonly worker_id: string
@@ -37,6 +39,8 @@ export interface Reservation {
 /** This process's worker, where it has one. */
 export interface LocalWorker {
   reserve(runId: string): Reservation | undefined
+  /** True while the run is executed here: its end will be told through `settled`, unless it moves to another worker. */
+  runs(runId: string): boolean
   /** Resolves when nothing that a run of this process wrote on the thread waits to be stored. */
   flushed(threadId: string): Promise<void>
 }
@@ -96,6 +100,7 @@ export function createEngine(deps: {
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
+  const creating = { db, registry: deps.registry, durability: deps.durability, known: new Map() }
   const locals = new Map<string, Set<(result: Result) => void>>()
 
   /** Hears the result of a run from this process's worker, if it is the one that runs it. */
@@ -120,7 +125,7 @@ export function createEngine(deps: {
     const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
     let creation: Creation
     try {
-      const made = createRun(deps, request, ids, reservation?.worker_id ?? null)
+      const made = createRun(creating, request, ids, reservation?.worker_id ?? null)
       ;[creation] = await Promise.all([made, before.then(() => undefined)])
     } catch (error) {
       reservation?.release()
@@ -161,7 +166,7 @@ export function createEngine(deps: {
 
     async createMany(requests) {
       const asked = new Map(requests.map((request) => [request.body.assistant_id, request]))
-      await Promise.all([...asked.values()].map((request) => readAssistant(db, deps.registry, request)))
+      await Promise.all([...asked.values()].map((request) => readAssistant(db, creating, request)))
       const create = (request: CreateRequest) => start(request, newIds(request.thread_id), Promise.resolve())
       const [first, ...others] = requests
       if (first === undefined) return []
@@ -202,21 +207,17 @@ export function createEngine(deps: {
         throw error
       }
       const { run } = creation
-      const result = waitFor(creation, local.result, request.visible, signal).finally(local.stop)
+      const result = waitFor(run, creation.claimed !== undefined, local.result, request.visible, signal).finally(
+        local.stop,
+      )
       result.catch(() => {})
       return { run, replayed: creation.replayed, result }
     },
 
     async join(run, visible, signal) {
       const local = listen(run.run_id)
-      const stop = new AbortController()
-      try {
-        const asked = remote(run, visible, AbortSignal.any([signal, stop.signal]))
-        return await Promise.race([local.result.then(resultText), asked])
-      } finally {
-        local.stop()
-        stop.abort()
-      }
+      const isHere = deps.worker()?.runs(run.run_id) ?? false
+      return waitFor(run, isHere, local.result, visible, signal).finally(local.stop)
     },
 
     async joinStream(run, options) {
@@ -271,22 +272,32 @@ export function createEngine(deps: {
     close: () => tails.close(),
   }
 
-  /** The result of a run that was just created: from this process's worker if it runs it, else from the database. */
+  /** The result of a run: from this process's worker if it runs it, else from the database. */
   async function waitFor(
-    { run, claimed }: Creation,
+    run: RunRef,
+    isHere: boolean,
     local: Promise<Result>,
     visible: Sql,
     signal: AbortSignal,
   ): Promise<string | undefined> {
-    const stop = new AbortController()
-    const either = AbortSignal.any([signal, stop.signal])
+    // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
+    let asking: NodeJS.Timeout | undefined
+    const left = new AbortController()
+    const leave = () => left.abort(LEFT)
+    const asked = new Promise<string | undefined>((resolve, reject) => {
+      const ask = () => void remote(run, visible, left.signal).then(resolve, reject)
+      if (isHere) asking = setTimeout(ask, ASK_AFTER_MS)
+      else ask()
+      left.signal.addEventListener('abort', () => resolve(undefined))
+    })
+    if (signal.aborted) leave()
+    else signal.addEventListener('abort', leave)
     try {
-      // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
-      const asked =
-        claimed === undefined ? Promise.resolve() : delay(ASK_AFTER_MS, undefined, { signal: either }).catch(() => {})
-      return await Promise.race([local.then(resultText), asked.then(() => remote(run, visible, either))])
+      return await Promise.race([local.then(resultText), asked])
     } finally {
-      stop.abort()
+      clearTimeout(asking)
+      signal.removeEventListener('abort', leave)
+      leave()
     }
   }
 

@@ -210,6 +210,7 @@ export function createWorker(
         },
       }
     },
+    runs: (runId) => active.has(runId),
     flushed: journal.flushed,
     async start() {
       await keeper.start()

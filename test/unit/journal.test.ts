@@ -37,6 +37,7 @@ async function held(): Promise<Held> {
       ...ids,
       assistant_id: v7(),
       graph_id: 'g',
+      defaults: {},
       metadata: {},
       kwargs: {},
       multitask_strategy: 'enqueue',

@@ -26,6 +26,7 @@ afterAll(() => database.close())
 async function begin(db: Db = database) {
   const ids = { run_id: v7(), thread_id: v7(), assistant_id: v7(), graph_id: 'g' }
   const options = {
+    defaults: {},
     metadata: {},
     kwargs: {},
     multitask_strategy: 'enqueue',

@@ -23,6 +23,7 @@ function fakeDatabase() {
       return [{}] as T[]
     },
     tx: (work) => work(db),
+    last: (query) => db.rows(query),
   }
   return {
     db,
