@@ -9,28 +9,49 @@ import type { Observation, Observe } from '../observe.ts'
 type Level = 'debug' | 'info' | 'warn' | 'error'
 type Entry = [level: Level, message: string, fields?: Record<string, unknown>]
 
-/** Where lines go; `process.stderr` or something like it. */
+/** Where lines go, some at once; `process.stderr` or something like it. */
 export interface LineSink {
-  write(line: string): unknown
+  write(lines: string): unknown
 }
 
-/** Makes the reader of observations. Lines go to `sink`, one for each observation at or above the level. */
-export function createLog(options: Environment['log'], sink: LineSink): Observe {
+/** Reads observations; what it was told of this turn of the event loop is written at its end, or by `flush`. */
+export type Log = Observe & { flush(): void }
+
+/** Makes the reader of observations. Lines go to `sink`, one for each observation at or above the level, those of one
+ *  turn together: nobody's answer waits for them. */
+export function createLog(options: Environment['log'], sink: LineSink): Log {
+  let waiting: { observation: Observation; at: number }[] = []
+  let now = 0
+  let lines = ''
   const logger = pino(
     {
       level: options.level,
       base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${new Date(now).toISOString()}"`,
       formatters: { level: (level) => ({ level }) },
     },
     {
-      write: (line: string) => void sink.write(options.json ? withoutPasswords(line) : forPeople(line, options.color)),
+      write: (line: string) => {
+        lines += options.json ? withoutPasswords(line) : forPeople(line, options.color)
+      },
     },
   )
-  return (observation) => {
-    const [level, message, fields] = entry(observation)
-    if (logger.isLevelEnabled(level)) logger[level]({ ...fields, kind: observation.kind }, message)
+  const flush = () => {
+    const said = waiting
+    waiting = []
+    for (const { observation, at } of said) {
+      const [level, message, fields] = entry(observation)
+      now = at
+      if (logger.isLevelEnabled(level)) logger[level]({ ...fields, kind: observation.kind }, message)
+    }
+    if (lines !== '') sink.write(lines)
+    lines = ''
   }
+  const log = (observation: Observation) => {
+    if (waiting.length === 0) setImmediate(flush)
+    waiting.push({ observation, at: Date.now() })
+  }
+  return Object.assign(log, { flush })
 }
 
 /** The level, words and fields of an observation. */

@@ -22,7 +22,9 @@ export async function migrateCommand(options: { config?: string; dataDir?: strin
   if (!settings) {
     throw new ConfigError('heddle migrate needs a database: set DATABASE_URI, or give --data-dir for an embedded one.')
   }
-  const database = await openDatabase(settings, createLog(environment.log, process.stderr))
+  const log = createLog(environment.log, process.stderr)
+  process.on('exit', log.flush)
+  const database = await openDatabase(settings, log)
   try {
     const applied = await migrate(database)
     say(

@@ -28,6 +28,8 @@ export function readSetting(options: ServeOptions): Setting {
     { ...environment.log, color: environment.log.color && process.stderr.isTTY },
     process.stderr,
   )
+  // Whatever ends the process, what it said is written.
+  process.on('exit', observe.flush)
   for (const { key, reason } of [...project.ignored, ...environment.ignored])
     observe({ kind: 'config_ignored', key, reason })
   return {

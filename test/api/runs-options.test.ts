@@ -170,6 +170,33 @@ eachRunServer((server) => {
     expect(state.metadata).toMatchObject({ of: 'run', run_id: run?.run_id })
   })
 
+  test('a run takes its assistant as it is now, however often it was used before', async () => {
+    const { client } = server
+    const { assistant_id } = await client.assistants.create({
+      graphId: 'report',
+      config: { configurable: { tone: 'warm' } },
+      metadata: { team: 'a' },
+    })
+    const report = async (threadId: string | null) => {
+      const said = await client.runs.wait(threadId as string, assistant_id, { input: { ask: 'x' } })
+      const { configurable, metadata } = (said as unknown as { seen: Record<string, Record<string, unknown>> }).seen
+      return [configurable?.tone, metadata?.team, metadata?.of]
+    }
+    const thread = await client.threads.create({ metadata: { of: 'thread' } })
+    for (const _ of [1, 2]) expect(await report(thread.thread_id)).toEqual(['warm', 'a', 'thread'])
+    expect(await report(null)).toEqual(['warm', 'a', undefined])
+    await client.assistants.update(assistant_id, {
+      config: { configurable: { tone: 'cool' } },
+      metadata: { team: 'b' },
+    })
+    expect(await report(thread.thread_id)).toEqual(['cool', 'b', 'thread'])
+    await client.assistants.update(assistant_id, { config: { configurable: { tone: 'cold' } } })
+    expect(await report(null)).toEqual(['cold', 'b', undefined])
+    await client.assistants.delete(assistant_id)
+    for (const id of [thread.thread_id, null])
+      await expect(report(id)).rejects.toThrow(`The assistant ${assistant_id} does not exist.`)
+  })
+
   test('headers that begin with x- become config, secrets never do', async () => {
     const threadId = await server.thread()
     const secrets = {

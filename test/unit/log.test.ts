@@ -9,7 +9,8 @@ const lines = (options: Partial<Parameters<typeof createLog>[0]>, ...seen: Obser
     { write: (line) => written.push(line) },
   )
   for (const observation of seen) observe(observation)
-  return written
+  observe.flush()
+  return written.flatMap((some) => some.split(/(?<=\n)(?=\{|\d\d:)/))
 }
 
 const settled: Observation = {
