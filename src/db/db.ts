@@ -10,6 +10,8 @@ export interface Db {
   /** Runs `work` in one transaction (nested calls join it). Use only the handle that is passed in. A serialization
    *  failure or deadlock runs it again, so it must do nothing but database work. */
   tx<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** True where nobody else writes between two statements of this process: then one statement needs no lock before it. */
+  readonly alone: boolean
   /** `rows` for the last statement of a transaction: the commit travels with it. Nothing may be thrown after it that
    *  should undo it. Outside of a transaction it is `rows`. */
   last<T = Record<string, unknown>>(query: Sql): Promise<T[]>

@@ -43,7 +43,7 @@ export async function openPg(options: PgOptions): Promise<Database> {
     await pool.query('set plan_cache_mode = force_generic_plan')
   }
   return {
-    ...overPool(pool, { named: direct, pipelined: true }),
+    ...overPool(pool, { named: direct, alone: false }),
     kind: 'pg',
     description: describe(options.uri),
     close: () => pool.end(),

@@ -25,7 +25,7 @@ export async function openPglite(options: { dataDir?: string }): Promise<Databas
     const pool = new pg.Pool({ ...config, max: 1, idleTimeoutMillis: 0, types })
     await pool.query(`set timezone = 'UTC'`)
     return {
-      ...overPool(pool, { named: true, pipelined: false }),
+      ...overPool(pool, { named: true, alone: true }),
       kind: 'pglite',
       description: options.dataDir === undefined ? 'embedded, in memory' : `embedded, ${options.dataDir}`,
       close: async () => {

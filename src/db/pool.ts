@@ -17,11 +17,12 @@ export const types = {
 }
 
 /** Everything of a database but its name. `named` is false where a named statement may meet another server process;
- *  `pipelined` is true where a connection takes a statement before it has answered the one before. */
+ *  `alone` is true for a
+ *  database of one connection, which takes no statement before it has answered the one before. */
 export function overPool(
   pool: pg.Pool,
-  options: { named: boolean; pipelined: boolean },
-): Pick<Database, 'rows' | 'last' | 'tx' | 'script'> {
+  options: { named: boolean; alone: boolean },
+): Omit<Database, 'kind' | 'description' | 'close'> {
   const name = options.named ? namer() : () => undefined
   const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
     rows: async <T>(query: Sql) => {
@@ -42,8 +43,9 @@ export function overPool(
   return {
     rows,
     last: rows,
+    alone: options.alone,
     script: async (text) => void (await pool.query(text)),
-    tx: (work) => retried(() => inTransaction(pool, options.pipelined ? over : (client) => inTurn(over(client)), work)),
+    tx: (work) => retried(() => inTransaction(pool, options.alone ? (client) => inTurn(over(client)) : over, work)),
   }
 }
 
@@ -65,6 +67,7 @@ async function inTransaction<T>(
     const { rows } = over(client)
     const db: Db = {
       rows,
+      alone: false,
       tx: (inner) => inner(db),
       last: (query) => {
         const result = rows(query)

@@ -115,15 +115,17 @@ async function createAtOnce(
   if (registry.graph(assistant.graph_id).error !== undefined) return undefined
   const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
   const unchanged = assistants.unchanged(assistant, visible)
+  const insert = (on: Db) => runs.insertLast(on, run, stamp(assistant), and([visible, runs.isFree, unchanged]))
+  const underLock = async (tx: Db) => {
+    // The second statement sees what the lock had to wait for.
+    const locked = runs.lockThread(tx, run.thread_id, visible)
+    const [made] = await Promise.all([insert(tx), locked])
+    return made
+  }
   const made =
     request.thread_id === null
       ? await runs.insertWithThread(db, run, stamp(assistant), unchanged)
-      : await db.tx(async (tx) => {
-          // The second statement sees what the lock had to wait for.
-          const locked = runs.lockThread(tx, run.thread_id, visible)
-          const inserted = runs.insertLast(tx, run, stamp(assistant), and([visible, runs.isFree, unchanged]))
-          return (await Promise.all([inserted, locked]))[0]
-        })
+      : await (db.alone ? insert(db) : db.tx(underLock))
   return made && created(made, run, nothingCancelled)
 }
 

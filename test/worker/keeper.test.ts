@@ -23,6 +23,7 @@ function fakeDatabase() {
       return [{}] as T[]
     },
     tx: (work) => work(db),
+    alone: false,
     last: (query) => db.rows(query),
   }
   return {
