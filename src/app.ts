@@ -12,6 +12,7 @@ import * as queue from './db/queue.ts'
 import { ApiError, ConfigError } from './errors.ts'
 import type { Executor, Storage } from './executor/executor.ts'
 import type { GraphSource, GraphStatus } from './executor/protocol.ts'
+import { createFail } from './failpoints.ts'
 import { createRegistry, ensureAssistants } from './graph/registry.ts'
 import { createStorage } from './graph/storage.ts'
 import { createHttp } from './http/app.ts'
@@ -121,6 +122,8 @@ interface Parts {
 
 async function assemble(parts: Parts): Promise<Heddle> {
   const { options, config, observe, db, bus, executor } = parts
+  const fail = createFail(config.failpoints)
+  if (fail) observe({ kind: 'failpoints_set', names: config.failpoints.map(({ name }) => name) })
   const registry = createRegistry({ executor })
   let worker: Worker | undefined
   const engine: Engine = createEngine({
@@ -130,6 +133,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     observe,
     durability: config.durability,
     worker: () => worker,
+    fail,
   })
   parts.connect(createStorage({ db, flushed: async (threadId) => worker?.flushed(threadId) }))
   if (options.role !== 'api') {
@@ -140,8 +144,9 @@ async function assemble(parts: Parts): Promise<Heddle> {
         bus,
         executor,
         observe,
-        journal: (trusted) => createJournal({ db: parts.journalDb, bus, observe, trusted }),
+        journal: (trusted) => createJournal({ db: parts.journalDb, bus, observe, trusted, fail }),
         onSettled: engine.settled,
+        fail,
       },
       {
         slots: config.jobsPerWorker,

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { parse } from 'dotenv'
 import { z } from 'zod'
 import { ConfigError } from './errors.ts'
+import type { Failpoint } from './failpoints.ts'
 import { environmentSchema, ignoredVariables, knownVariables, type logLevels, refusedVariables } from './variables.ts'
 
 /** Environment variables by name. */
@@ -45,6 +46,8 @@ export interface ServerConfig {
   poolSize: number
   /** Heap limit of an executor child in MiB; absent: Node's own. */
   executorMemoryMb?: number
+  /** Where tests make this process fail; empty in production. */
+  failpoints: readonly Failpoint[]
   version: string
   /** True when traces go to LangSmith. */
   langsmith: boolean
@@ -73,6 +76,7 @@ export const defaultServerConfig: ServerConfig = {
   shutdownGraceSeconds: 180,
   eventTtlSeconds: 86_400,
   poolSize: 10,
+  failpoints: [],
   version,
   langsmith: false,
 }
@@ -140,6 +144,7 @@ function serverConfig(env: z.output<typeof environmentSchema>, set: Variables): 
     shutdownGraceSeconds: env.BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS ?? defaults.shutdownGraceSeconds,
     eventTtlSeconds: env.RESUMABLE_STREAM_TTL_SECONDS ?? defaults.eventTtlSeconds,
     poolSize: env.LANGGRAPH_POSTGRES_POOL_MAX_SIZE ?? defaults.poolSize,
+    failpoints: env.HEDDLE_FAILPOINTS ?? defaults.failpoints,
     ...(env.HEDDLE_EXECUTOR_MEMORY_MB !== undefined && { executorMemoryMb: env.HEDDLE_EXECUTOR_MEMORY_MB }),
     langsmith: traces(set),
   }

@@ -29,6 +29,7 @@ export type Observation =
   | { kind: 'bus_failed'; where: string; error: unknown }
   | { kind: 'bus_restored' }
   | { kind: 'background_failed'; service: string; error: unknown }
+  | { kind: 'failpoints_set'; names: string[] }
   | { kind: 'config_ignored'; key: string; reason: string }
   | { kind: 'event_loop_delayed'; where: string; ms: number }
 

@@ -1,6 +1,8 @@
 // Which environment variables the server knows: how each is read, which stop the start, which make no difference. Data only.
 
 import { z } from 'zod'
+import { messageOf } from './errors.ts'
+import { parseFailpoints } from './failpoints.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -45,6 +47,18 @@ const origins = z
   .transform((list) => (list.includes('*') ? ('*' as const) : list))
   .optional()
 
+const failpoints = z
+  .string()
+  .transform((text, { addIssue }) => {
+    try {
+      return parseFailpoints(text)
+    } catch (error) {
+      addIssue(messageOf(error))
+      return z.NEVER
+    }
+  })
+  .optional()
+
 /** How every variable that has an effect is read. */
 export const environmentSchema = z.object({
   DATABASE_URI: postgres,
@@ -68,6 +82,7 @@ export const environmentSchema = z.object({
   HEDDLE_BODY_LIMIT_BYTES: whole(1024, 1_073_741_824),
   HEDDLE_LEASE_SECONDS: whole(1, 3600),
   HEDDLE_EXECUTOR_MEMORY_MB: whole(64, 1_048_576),
+  HEDDLE_FAILPOINTS: failpoints,
   CORS_ALLOW_ORIGINS: origins,
   PORT: whole(0, 65_535),
 })

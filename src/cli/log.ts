@@ -87,6 +87,8 @@ export function entry(seen: Observation): Entry {
       return [exitLevel(seen), `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
     case 'executor_output':
       return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd()]
+    case 'failpoints_set':
+      return ['warn', 'failpoints are set: this process will fail on purpose', { names: seen.names }]
     case 'config_ignored':
       return ['warn', `${seen.key} is ignored: ${seen.reason}`]
     case 'event_loop_delayed':

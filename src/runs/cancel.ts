@@ -8,6 +8,7 @@ import * as queue from '../db/queue.ts'
 import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
+import type { Fail } from '../failpoints.ts'
 import { hasEnded, transitions } from './lifecycle.ts'
 import { lastBatch } from './log.ts'
 import { threadChannel } from './tails.ts'
@@ -83,8 +84,15 @@ export interface CancelRequest {
   visible: Sql
 }
 
+interface CancelDeps {
+  db: Db
+  bus: Bus
+  /** Called at failpoints, in tests. */
+  fail?: Fail | undefined
+}
+
 /** Cancels one run. Throws `run_not_found`, or `run_not_cancellable` when it has ended. */
-export async function cancelRun(deps: { db: Db; bus: Bus }, request: CancelRequest): Promise<CancelPlan> {
+export async function cancelRun(deps: CancelDeps, request: CancelRequest): Promise<CancelPlan> {
   const plan = await deps.db.tx(async (tx) => {
     const locked = await runs.lockThread(tx, request.thread_id, request.visible)
     const run = locked && (await runs.get(tx, request.thread_id, request.run_id, request.visible))
@@ -98,13 +106,14 @@ export async function cancelRun(deps: { db: Db; bus: Bus }, request: CancelReque
     const active = (await runs.active(tx, request.thread_id)).filter(({ run_id }) => run_id === request.run_id)
     return planCancel(tx, request.thread_id, active, request.action, request.reason)
   })
+  await deps.fail?.('after_cancel_before_publish')
   announce(deps.bus, plan)
   return plan
 }
 
 /** Cancels many runs. Asked for by ids, all must exist; those that have ended are left as they are. */
 export async function cancelRuns(
-  deps: { db: Db; bus: Bus },
+  deps: CancelDeps,
   which: Parameters<typeof runs.toCancel>[1],
   request: Omit<CancelRequest, 'thread_id' | 'run_id'>,
 ): Promise<void> {

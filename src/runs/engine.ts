@@ -7,6 +7,7 @@ import type { Claimed } from '../db/queue.ts'
 import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
+import type { Fail } from '../failpoints.ts'
 import type { Registry } from '../graph/registry.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelRequest, cancelRun, cancelRuns } from './cancel.ts'
@@ -97,10 +98,13 @@ export function createEngine(deps: {
   durability: 'sync' | 'async' | 'exit'
   /** Asked late, because the worker is made after the engine. */
   worker: () => LocalWorker | undefined
+  /** Called at failpoints, in tests. */
+  fail?: Fail | undefined
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
   const creating = { db, registry: deps.registry, durability: deps.durability, known: new Map() }
+  const cancelling = { db, bus, fail: deps.fail }
   const locals = new Map<string, Set<(result: Result) => void>>()
 
   /** Hears the result of a run from this process's worker, if it is the one that runs it. */
@@ -127,6 +131,7 @@ export function createEngine(deps: {
     try {
       const made = createRun(creating, request, ids, reservation?.worker_id ?? null)
       ;[creation] = await Promise.all([made, before.then(() => undefined)])
+      if (deps.fail) await deps.fail('after_insert_before_reply')
     } catch (error) {
       reservation?.release()
       throw error
@@ -242,12 +247,12 @@ export function createEngine(deps: {
     },
 
     async cancel(request, signal = new AbortController().signal) {
-      if (!request.wait) return void (await cancelRun({ db, bus }, request))
+      if (!request.wait) return void (await cancelRun(cancelling, request))
       const tail = await tails.open(request.thread_id)
       const stop = new AbortController()
       try {
         const ended = tail.ended(request.run_id, AbortSignal.any([signal, stop.signal]))
-        const plan = await cancelRun({ db, bus }, request)
+        const plan = await cancelRun(cancelling, request)
         if (plan.wished.length > 0) await ended
       } finally {
         stop.abort()
@@ -256,10 +261,10 @@ export function createEngine(deps: {
     },
 
     async abandon(request) {
-      if (!hangingUp) await cancelRun({ db, bus }, request)
+      if (!hangingUp) await cancelRun(cancelling, request)
     },
 
-    cancelMany: (which, request) => cancelRuns({ db, bus }, which, request),
+    cancelMany: (which, request) => cancelRuns(cancelling, which, request),
 
     settled(runId, result) {
       for (const tell of locals.get(runId) ?? []) tell(result)

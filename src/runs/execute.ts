@@ -17,6 +17,7 @@ import type {
   StreamEvent,
   WritesPut,
 } from '../executor/protocol.ts'
+import type { Fail } from '../failpoints.ts'
 import { removeTraces } from './cancel.ts'
 import type { Result } from './join.ts'
 import { CHECKPOINT, lastBatch, lastEvents } from './log.ts'
@@ -38,6 +39,8 @@ export interface ExecuteDeps {
   db: Db
   executor: Executor
   journal: RunJournal
+  /** Called at failpoints, in tests. */
+  fail?: Fail | undefined
   maxAttempts: number
   runTimeoutSeconds: number
   /** How long an aborted graph may take to stop before its run is settled without it. */
@@ -153,6 +156,10 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
   switch (verdict.do) {
     case 'settle': {
       const { settlement, error } = verdict
+      if (deps.fail) {
+        await deps.journal.append({})
+        await deps.fail('before_finalize')
+      }
       const events = lastEvents(settlement.status, error)
       await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
       const result: Result =

@@ -8,6 +8,7 @@ import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
 import { LeaseLost } from '../errors.ts'
 import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
+import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { encodeBatch } from '../runs/log.ts'
 import { threadChannel } from '../runs/tails.ts'
@@ -56,6 +57,8 @@ export function createJournal(deps: {
   observe: Observe
   /** False once this worker's lease may have passed to others: then nothing more may be written. */
   trusted: () => boolean
+  /** Called at failpoints, in tests. */
+  fail?: Fail | undefined
 }): Journal {
   let gathering = new Map<Held, Pending>()
   let committing = new Map<Held, Pending>()
@@ -91,7 +94,9 @@ export function createJournal(deps: {
     for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
       if (!deps.trusted()) return entries.map(() => new LeaseLost('the lease of this worker has run out'))
       try {
+        if (deps.fail) await failBefore(deps.fail, entries)
         const written = await commit(deps.db, entries)
+        if (deps.fail) await failAfter(deps.fail, entries)
         return entries.map(({ run_id, epoch }, i) =>
           written.has(i) ? undefined : new LeaseLost(`run ${run_id} is no longer held at epoch ${epoch}`),
         )
@@ -155,6 +160,17 @@ export function createJournal(deps: {
       while (running !== undefined) await running
     },
   }
+}
+
+async function failBefore(fail: Fail, entries: readonly Entry[]): Promise<void> {
+  if (entries.some(({ events }) => events)) await fail('before_event_append')
+}
+
+/** What fails here was written, and the batch is written again: as when only the answer was lost. */
+async function failAfter(fail: Fail, entries: readonly Entry[]): Promise<void> {
+  if (entries.some(({ puts }) => puts.length > 0)) await fail('after_checkpoint_commit')
+  if (entries.some(({ events }) => events)) await fail('after_event_append_before_publish')
+  if (entries.some(({ settle }) => settle)) await fail('after_finalize_before_ack')
 }
 
 function newPending(): Pending {

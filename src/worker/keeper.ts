@@ -4,6 +4,7 @@
 import { v7 } from 'uuid'
 import type { Db } from '../db/db.ts'
 import * as queue from '../db/queue.ts'
+import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 
 export interface Keeper {
@@ -21,7 +22,7 @@ export interface Keeper {
 const MARGIN_MS = 1_000
 
 export function createKeeper(
-  deps: { db: Db; observe: Observe },
+  deps: { db: Db; observe: Observe; fail?: Fail | undefined },
   options: { leaseSeconds: number; onLost: () => void },
 ): Keeper {
   const leaseMs = options.leaseSeconds * 1_000
@@ -38,6 +39,7 @@ export function createKeeper(
     const began = performance.now()
     if (trustedUntil > 0 && began >= trustedUntil) lose()
     const name = workerId
+    await deps.fail?.('before_lease_renewal')
     await queue.renew(deps.db, name, options.leaseSeconds)
     // Counted from before the request, since the database's answer may have come late.
     if (name !== workerId) return

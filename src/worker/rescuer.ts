@@ -4,6 +4,7 @@
 import type { Bus } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import * as queue from '../db/queue.ts'
+import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelPlan, removeTraces } from '../runs/cancel.ts'
 import { lastBatch } from '../runs/log.ts'
@@ -12,11 +13,19 @@ import { exhausted } from '../runs/settle.ts'
 const BATCH = 100
 
 /** Rescues once; gives how many runs it dealt with. */
-export async function rescue(deps: { db: Db; bus: Bus; observe: Observe; maxAttempts: number }): Promise<number> {
+export async function rescue(deps: {
+  db: Db
+  bus: Bus
+  observe: Observe
+  maxAttempts: number
+  /** Called at failpoints, in tests. */
+  fail?: Fail | undefined
+}): Promise<number> {
   const plan: CancelPlan = { ended: [], wished: [], settled: [] }
   const dealt = await deps.db.tx(async (db) => {
     plan.settled = []
     const found = await queue.abandoned(db, BATCH)
+    if (deps.fail && found.length > 0) await deps.fail('in_reaper_between_select_update')
     const again = found.filter((run) => run.cancel_action === null && run.attempt < deps.maxAttempts)
     if (again.length > 0) await queue.requeue(db, again, { uncharge: false })
     for (const run of found) {

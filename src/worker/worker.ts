@@ -7,6 +7,7 @@ import type { Claimed } from '../db/queue.ts'
 import * as queue from '../db/queue.ts'
 import type { Executor } from '../executor/executor.ts'
 import type { AbortReason } from '../executor/protocol.ts'
+import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { CANCEL_CHANNEL } from '../runs/cancel.ts'
 import type { LocalWorker } from '../runs/engine.ts'
@@ -51,6 +52,8 @@ export function createWorker(
     observe: Observe
     /** Tells those in this process who wait for the run. */
     onSettled: (runId: string, result: Result) => void
+    /** Called at failpoints, in tests. */
+    fail?: Fail | undefined
   },
   options: WorkerOptions,
 ): Worker {
@@ -65,7 +68,7 @@ export function createWorker(
   const unsubscribe: (() => void)[] = []
 
   const keeper = createKeeper(
-    { db: deps.leaseDb, observe },
+    { db: deps.leaseDb, observe, fail: deps.fail },
     {
       leaseSeconds: options.leaseSeconds,
       onLost: () => abortAll('lease_lost'),
@@ -80,7 +83,7 @@ export function createWorker(
     observe,
     runOnce: async () => {
       await disownStrays()
-      await rescue({ db, bus, observe, maxAttempts: options.maxAttempts })
+      await rescue({ db, bus, observe, maxAttempts: options.maxAttempts, fail: deps.fail })
     },
   })
 
@@ -102,6 +105,7 @@ export function createWorker(
       try {
         const workerId = keeper.workerId()
         const claimed = await queue.claim(db, workerId, wanted)
+        if (deps.fail && claimed.length > 0) await deps.fail('after_claim')
         for (const run of claimed) {
           if (workerId === keeper.workerId()) start(run)
         }
@@ -139,6 +143,7 @@ export function createWorker(
         db,
         executor: deps.executor,
         journal: { append: (what) => journal.append(held, what) },
+        fail: deps.fail,
         maxAttempts: options.maxAttempts,
         runTimeoutSeconds: options.runTimeoutSeconds,
         abortGraceMs: options.abortGraceMs,
