@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import pg from 'pg'
 import type { Database, Db } from './db.ts'
 import { type Sql, sql } from './sql.ts'
-import { interpret, isGone, isRetryable } from './sqlstate.ts'
+import { interpret, isAftermath, isGone, isRetryable } from './sqlstate.ts'
 import { parsers } from './types.ts'
 
 /** Statements get a name, so that Postgres plans them once per connection; past this many the rest go unnamed. */
@@ -39,7 +39,9 @@ export function overPool(
       }
     },
   })
-  const { rows } = over(pool)
+  const pooled = over(pool)
+  // A statement of its own is a transaction of its own.
+  const rows: Db['rows'] = (query) => retried(() => pooled.rows(query))
   return {
     rows,
     last: rows,
@@ -59,12 +61,21 @@ async function inTransaction<T>(
   })
   let broken: Error | undefined
   let committed: Promise<unknown> | undefined
+  let cause: unknown
   const onError = (error: Error) => {
     broken = error
   }
   client.on('error', onError)
   try {
-    const { rows } = over(client)
+    const sent = over(client)
+    const rows: Db['rows'] = async (query) => {
+      try {
+        return await sent.rows(query)
+      } catch (error) {
+        if (!isAftermath(error)) cause ??= error
+        throw error
+      }
+    }
     const db: Db = {
       rows,
       alone: false,
@@ -89,7 +100,8 @@ async function inTransaction<T>(
       broken = failure as Error
     })
     if (isGone(error)) broken = error as Error
-    throw interpret(error)
+    // Of statements sent together, a later one's complaint about the first may be heard before the first's own.
+    throw interpret(isAftermath(error) ? (cause ?? error) : error)
   } finally {
     client.removeListener('error', onError)
     client.release(broken)

@@ -10,6 +10,9 @@ const codeOf = (error: unknown): string | undefined => {
 /** Serialization failure, deadlock: the transaction did nothing and may run again. */
 export const isRetryable = (error: unknown): boolean => ['40001', '40P01'].includes(codeOf(error) ?? '')
 
+/** A statement that was not tried, because one before it in its transaction had failed. */
+export const isAftermath = (error: unknown): boolean => codeOf(error) === '25P02'
+
 /** A unique or exclusion constraint said no; `constraint` names it. */
 export const isClash = (error: unknown, constraint?: string): boolean =>
   codeOf(error) === '23505' &&
