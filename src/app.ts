@@ -6,6 +6,7 @@ import type { Bus } from './bus/bus.ts'
 import { createMemoryBus } from './bus/memory.ts'
 import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
 import type { Database } from './db/db.ts'
+import { watched } from './db/health.ts'
 import { migrate } from './db/migrate.ts'
 import { type DatabaseSettings, openDatabase } from './db/open.ts'
 import * as queue from './db/queue.ts'
@@ -84,9 +85,8 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     const loading = parts.executor.start()
     loading.catch(() => {})
     opened.unshift({ close: () => parts.executor.close() })
-    const db = await opening(
-      openDatabase({ ...settings, ...('uri' in settings && { poolSize: Math.max(1, config.poolSize - 2) }) }, observe),
-    )
+    const pooled = { ...settings, ...('uri' in settings && { poolSize: Math.max(1, config.poolSize - 2) }) }
+    const db = watched(await opening(openDatabase(pooled, observe)), 'requests', observe)
     await migrate(db)
     if (db.kind === 'pglite') await queue.forgetWorkers(db)
     // Connections of their own: a busy pool must cost neither the lease nor the journal its turn.

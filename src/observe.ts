@@ -12,7 +12,14 @@ export type Observation =
   | { kind: 'executor_started'; pid: number | null; ms: number }
   | { kind: 'executor_exited'; pid: number | null; cause: string; runs: string[] }
   | { kind: 'executor_output'; stream: 'stdout' | 'stderr'; text: string }
-  | { kind: 'run_created'; run_id: string; thread_id: string; strategy: string }
+  | {
+      kind: 'run_created'
+      run_id: string
+      thread_id: string
+      strategy: string
+      /** What it waits for; absent where it starts at once. */
+      waits?: { reason: 'not_before' | 'thread_busy' | 'no_free_slot'; position: number; behind_run_id: string | null }
+    }
   | { kind: 'run_claimed'; run_id: string; thread_id: string; attempt: number; waited_ms: number }
   | {
       kind: 'run_settled'
@@ -24,8 +31,19 @@ export type Observation =
       error?: string
     }
   | { kind: 'run_lease_lost'; run_id: string; thread_id: string; attempt: number }
+  /** The run's stream has reached a limit; the run goes on, most of what it still streams is not kept. */
+  | {
+      kind: 'run_events_capped'
+      run_id: string
+      thread_id: string
+      attempt: number
+      limit: 'bytes' | 'events'
+      max: number
+    }
   | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
   | { kind: 'database_failed'; where: string; error: unknown }
+  /** Something that needs the database works again, after `database_failed`. */
+  | { kind: 'database_restored'; where: string; down_ms: number }
   | { kind: 'bus_failed'; where: string; error: unknown }
   | { kind: 'bus_restored' }
   | { kind: 'background_failed'; service: string; error: unknown }

@@ -95,6 +95,8 @@ export function entry(seen: Observation): Entry {
       return ['warn', `${seen.where} was held up`, { ms: round(seen.ms) }]
     case 'database_failed':
       return ['error', `database: ${seen.where}`, failure(seen.error)]
+    case 'database_restored':
+      return ['info', `database restored: ${seen.where}`, { down_ms: round(seen.down_ms) }]
     case 'bus_failed':
       return ['warn', `bus: ${seen.where}`, failure(seen.error)]
     case 'bus_restored':
@@ -109,9 +111,15 @@ export function entry(seen: Observation): Entry {
 function runEntry(seen: Extract<Observation, { kind: `run_${string}` | 'runs_rescued' }>): Entry {
   switch (seen.kind) {
     case 'run_created':
-      return ['debug', 'run created', { run_id: seen.run_id, thread_id: seen.thread_id, strategy: seen.strategy }]
+      return createdEntry(seen)
     case 'run_claimed':
-      return ['debug', 'run claimed', { ...runOf(seen), waited_ms: round(seen.waited_ms) }]
+      return [
+        seen.waited_ms >= LONG_WAIT_MS ? 'info' : 'debug',
+        seen.waited_ms >= LONG_WAIT_MS ? 'run claimed after a long wait' : 'run claimed',
+        { ...runOf(seen), waited_ms: round(seen.waited_ms) },
+      ]
+    case 'run_events_capped':
+      return ['warn', `the stream of a run is cut at its limit of ${seen.limit}`, { ...runOf(seen), max: seen.max }]
     case 'run_settled':
       return [
         seen.outcome === 'error' || seen.outcome === 'timeout' ? 'warn' : 'info',
@@ -128,6 +136,18 @@ function runEntry(seen: Extract<Observation, { kind: `run_${string}` | 'runs_res
     case 'runs_rescued':
       return ['warn', 'runs taken over from a lost worker', { run_ids: seen.run_ids, exhausted: seen.exhausted }]
   }
+}
+
+/** Longer than this is said of a run at the level that is shown by default. */
+const LONG_WAIT_MS = 10_000
+
+function createdEntry({ run_id, thread_id, strategy, waits }: Extract<Observation, { kind: 'run_created' }>): Entry {
+  const run = { run_id, thread_id, attempt: 0, strategy }
+  if (waits === undefined) return ['debug', 'run created', run]
+  const words = { not_before: 'its time', thread_busy: 'its thread', no_free_slot: 'a free slot' }[waits.reason]
+  // A free slot comes in a moment as a rule; the others last.
+  const level = waits.reason === 'no_free_slot' ? 'debug' : 'info'
+  return [level, `run created, waits for ${words}`, { ...run, ...waits }]
 }
 
 const runOf = (seen: { run_id: string; thread_id: string; attempt: number }) => ({

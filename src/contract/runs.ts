@@ -23,6 +23,30 @@ export const run = z
     multitask_strategy: multitaskStrategy,
     langsmith_session_name: z.string().nullable().optional(),
     cancel_reason: z.string().nullable(),
+    attempt: z
+      .number()
+      .int()
+      .optional()
+      .describe('How often it was begun. This and what follows is said when a run is read.'),
+    waiting: z
+      .object({
+        reason: z
+          .enum(['not_before', 'thread_busy', 'no_worker', 'no_free_slot'])
+          .describe(
+            'Its time has not come; other runs of its thread go first; no worker is alive; every slot of every worker is taken.',
+          ),
+        position: z.number().int().describe('How many runs of its thread go before it.'),
+        behind_run_id: z.string().nullable().describe("The run at the head of its thread's line."),
+        available_at: c.time.describe('It does not begin before this.'),
+      })
+      .nullable()
+      .optional()
+      .describe('Why it waits, while it is pending.'),
+    worker_alive: z
+      .boolean()
+      .nullable()
+      .optional()
+      .describe('While it runs: whether its worker lives. If not, another takes it over.'),
   })
   .meta({ id: 'Run' })
 export type Run = z.output<typeof run>
@@ -39,6 +63,9 @@ export const runFields = z.enum([
   'multitask_strategy',
   'langsmith_session_name',
   'cancel_reason',
+  'attempt',
+  'waiting',
+  'worker_alive',
 ])
 
 export const streamMode = z.enum([

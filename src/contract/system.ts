@@ -9,10 +9,14 @@ export const ok = endpoint({
   path: '/ok',
   tag: 'System',
   summary: 'Say whether the server can answer',
-  description: 'With `check_db` the database is asked too.',
+  description:
+    'With `check_db` the database is asked too. 503 when it does not answer within five seconds, and while the server shuts down: new work belongs elsewhere then. A bus that is down is only told of, because the server goes on without it.',
   query: z.object({ check_db: c.flag(false) }),
-  reply: z.object({ ok: z.boolean() }),
-  errors: ['database_unavailable'],
+  reply: z.object({
+    ok: z.boolean(),
+    services: z.object({ database: z.literal('up'), bus: z.enum(['up', 'down']) }).optional(),
+  }),
+  errors: ['database_unavailable', 'shutting_down'],
 })
 
 export const info = endpoint({

@@ -37,6 +37,46 @@ const wire = sql`r.run_id, r.thread_id, r.assistant_id, r.created_at, r.updated_
 const seen = (visible: Sql): Sql => sql`exists (select 1 from threads where threads.thread_id = r.thread_id
   and threads.doomed_at is null and ${visible})`
 
+/** Why a run waits. */
+export interface Waiting {
+  /** In this order where several hold: its time has not come; other runs of its thread go first; no worker is alive; every
+   *  worker is busy. */
+  reason: 'not_before' | 'thread_busy' | 'no_worker' | 'no_free_slot'
+  /** How many runs of its thread go before it. */
+  position: number
+  /** The run at the head of its thread's line: the one that runs, else the oldest that waits. */
+  behind_run_id: string | null
+  /** It does not begin before this. */
+  available_at: string
+}
+
+/** A run with what an operator asks: how often it was begun, why it waits, whether its worker lives. */
+export interface RunView extends RunRow {
+  attempt: number
+  /** Of a pending run. */
+  waiting: Waiting | null
+  /** Of a running run: false while it waits to be rescued. */
+  worker_alive: boolean | null
+}
+
+// Asked only of rows that wait or run: a run that has ended costs nothing more.
+const view = sql`${wire}, r.attempt,
+  case when r.status = 'running' then coalesce(
+    (select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) end as worker_alive,
+  case when r.status = 'pending' then (select json_build_object(
+      'reason', case when r.available_at > clock_timestamp() then 'not_before' when count(*) > 0 then 'thread_busy'
+        when exists (select 1 from workers w where w.lease_until >= clock_timestamp()) then 'no_free_slot' else 'no_worker' end,
+      'position', count(*), 'behind_run_id', (array_agg(a.run_id order by a.status = 'running' desc, a.ordinal))[1],
+      'available_at', to_char(r.available_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'))
+    from runs a where a.thread_id = r.thread_id and (a.status = 'running'
+      or (a.status = 'pending' and a.ordinal < r.ordinal and a.available_at <= clock_timestamp()))) end as waiting`
+
+export const look = (db: Db, threadId: string, runId: string, visible: Sql): Promise<RunView | undefined> =>
+  one(
+    db.rows<RunView>(sql`select ${view} from runs r
+      where r.run_id = ${runId} and r.thread_id = ${threadId} and ${seen(visible)}`),
+  )
+
 export const get = (db: Db, threadId: string | null, runId: string, visible: Sql): Promise<RunRow | undefined> =>
   one(
     db.rows<RunRow>(sql`select ${wire} from runs r
@@ -69,8 +109,8 @@ export const list = (
   threadId: string,
   filter: { status?: string; limit: number; offset: number },
   visible: Sql,
-): Promise<RunRow[]> =>
-  db.rows(sql`select ${wire} from runs r
+): Promise<RunView[]> =>
+  db.rows(sql`select ${view} from runs r
     where r.thread_id = ${threadId} and ${filter.status === undefined ? sql`true` : sql`r.status = ${filter.status}`}
       and ${seen(visible)}
     order by r.ordinal desc limit ${filter.limit} offset ${filter.offset}`)
@@ -98,12 +138,15 @@ export interface ActiveRun {
   temporary: boolean
   /** False when the worker that holds it has let its lease run out. */
   alive: boolean
+  /** False for one that waits for its time, and lets others go first. */
+  due: boolean
 }
 
 /** The thread's runs that have not ended, oldest first. Ask under the thread's lock. */
 export const active = (db: Db, threadId: string): Promise<ActiveRun[]> =>
   db.rows(sql`select r.run_id, r.status, r.cancel_action, r.temporary,
-      coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive
+      coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive,
+      r.status = 'running' or r.available_at <= clock_timestamp() as due
     from runs r where r.thread_id = ${threadId} and r.status in ('pending', 'running') order by r.ordinal`)
 
 export interface NewRun {

@@ -69,10 +69,10 @@ function reading({ db }: HttpDeps): Route[] {
     on(contract.listRuns, async ({ params, query, visible }) => {
       const rows = await runs.list(db, params.thread_id, query, visible)
       if (rows.length === 0) await seen(params.thread_id, visible)
-      return query.select === undefined ? rows : rows.map((row) => pick(row, query.select as (keyof runs.RunRow)[]))
+      return query.select === undefined ? rows : rows.map((row) => pick(row, query.select as (keyof runs.RunView)[]))
     }),
     on(contract.getRun, async ({ params, visible }) => {
-      const run = await runs.get(db, params.thread_id, params.run_id, visible)
+      const run = await runs.look(db, params.thread_id, params.run_id, visible)
       if (run === undefined) throw noRun(params.run_id)
       return run
     }),

@@ -6,6 +6,7 @@ import { allEndpoints } from '../contract/all.ts'
 import * as contract from '../contract/system.ts'
 import { sql } from '../db/sql.ts'
 import * as truncation from '../db/truncate.ts'
+import { ApiError } from '../errors.ts'
 import type { HttpDeps } from './deps.ts'
 import { docsPage, docsPolicy } from './docs.ts'
 import { openapiDocument } from './openapi.ts'
@@ -13,8 +14,8 @@ import { file, on, type Route, rawJson } from './route.ts'
 import { isServed } from './served.ts'
 
 /** The routes about the server itself. */
-export function systemRoutes(deps: Pick<HttpDeps, 'db' | 'config'>): Route[] {
-  const { db, config } = deps
+export function systemRoutes(deps: Pick<HttpDeps, 'db' | 'bus' | 'config' | 'engine'>): Route[] {
+  const { db, bus, config, engine } = deps
   const info: contract.Info = {
     version: config.version,
     langgraph_js_version: langgraphVersion(),
@@ -37,8 +38,13 @@ export function systemRoutes(deps: Pick<HttpDeps, 'db' | 'config'>): Route[] {
   const page = once(() => docsPage(document()))
   return [
     on(contract.ok, async ({ query }) => {
-      if (query.check_db) await db.rows(sql`select 1`)
-      return { ok: true }
+      if (engine.hangingUp()) throw new ApiError('shutting_down')
+      if (!query.check_db) return { ok: true }
+      await within(CHECK_MS, db.rows(sql`select 1`))
+      return {
+        ok: true,
+        services: { database: 'up' as const, bus: bus.healthy() ? ('up' as const) : ('down' as const) },
+      }
     }),
     on(contract.info, () => info),
     on(contract.openapi, () => rawJson(printed())),
@@ -50,6 +56,18 @@ export function systemRoutes(deps: Pick<HttpDeps, 'db' | 'config'>): Route[] {
       return { ok: true }
     }),
   ]
+}
+
+/** A probe must be answered before whoever asks gives up. */
+const CHECK_MS = 5_000
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    const words = `The database did not answer within ${ms / 1_000} s.`
+    timer = setTimeout(() => reject(new ApiError('database_unavailable', words)), ms)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
 function once<T>(make: () => T): () => T {

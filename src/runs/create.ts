@@ -38,6 +38,16 @@ export interface Creation {
   replayed: boolean
   /** What was done to runs before it; to be announced after the commit. */
   cancelled: CancelPlan
+  /** What it waits for, where it does not start now. */
+  waits: Waits | undefined
+}
+
+/** What a new run waits for. */
+export interface Waits {
+  reason: 'not_before' | 'thread_busy' | 'no_free_slot'
+  /** How many runs of its thread go before it. */
+  position: number
+  behind_run_id: string | null
 }
 
 export interface CreateDeps {
@@ -156,7 +166,7 @@ async function repeated(db: Db, request: CreateRequest, runId: string): Promise<
   if (run === undefined) {
     throw new ApiError('idempotency_conflict', 'This Idempotency-Key was used for a run that is gone: use a new one.')
   }
-  return { run, claimed: undefined, after: 0, replayed: true, cancelled: nothingCancelled }
+  return { run, claimed: undefined, after: 0, replayed: true, cancelled: nothingCancelled, waits: undefined }
 }
 
 async function createWithThread(
@@ -200,23 +210,36 @@ async function createOnThread(
     active.length > 0 && (strategy === 'interrupt' || strategy === 'rollback')
       ? await planCancel(db, thread.thread_id, active, strategy, `superseded by run ${ids.run_id} (${strategy})`)
       : nothingCancelled
-  const waits = active.some(
+  const before = active.filter(
     ({ run_id }) => ![...cancelled.ended, ...cancelled.settled].some((gone) => gone.run_id === run_id),
   )
-  const startsNow = !waits && request.body.after_seconds === 0 ? workerId : null
+  const startsNow = before.length === 0 && request.body.after_seconds === 0 ? workerId : null
   const run = newRun(deps, request, { ...ids, thread_id: thread.thread_id }, assistant, thread, startsNow)
   const made = await runs.insertLast(db, run, stamp(assistant))
   if (made === undefined) throw new ApiError('thread_not_found')
-  return created(made, run, cancelled)
+  return created(made, run, cancelled, before)
 }
 
-function created(made: runs.Inserted, run: runs.NewRun, cancelled: CancelPlan): Creation {
+function created(
+  made: runs.Inserted,
+  run: runs.NewRun,
+  cancelled: CancelPlan,
+  before: readonly runs.ActiveRun[] = [],
+): Creation {
   const { epoch, last_seq, state_updated_at, ...row } = made
   const claimed: Claimed | undefined =
     run.worker_id === null
       ? undefined
       : { ...run, metadata: row.metadata, attempt: 1, begun: false, epoch, last_seq, state_updated_at, waited_ms: 0 }
-  return { run: row, claimed, after: last_seq, replayed: false, cancelled }
+  const waits = claimed === undefined ? waitsFor(run, before) : undefined
+  return { run: row, claimed, after: last_seq, replayed: false, cancelled, waits }
+}
+
+function waitsFor(run: runs.NewRun, active: readonly runs.ActiveRun[]): Waits {
+  const before = active.filter(({ due }) => due)
+  const reason = run.after_seconds > 0 ? 'not_before' : before.length > 0 ? 'thread_busy' : 'no_free_slot'
+  const head = before.find(({ status }) => status === 'running') ?? before[0]
+  return { reason, position: before.length, behind_run_id: head?.run_id ?? null }
 }
 
 const stamp = (assistant: AssistantRow) => ({ graph_id: assistant.graph_id, assistant_id: assistant.assistant_id })

@@ -87,6 +87,7 @@ export interface Engine {
   settled(runId: string, result: Result): void
   /** From now on it is the server that ends connections. */
   hangUp(): void
+  hangingUp(): boolean
   close(): void
 }
 
@@ -122,7 +123,7 @@ export function createEngine(deps: {
     }
     return { result, stop }
   }
-  let hangingUp = false
+  let isHangingUp = false
 
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
@@ -141,7 +142,13 @@ export function createEngine(deps: {
     const { run } = creation
     announce(bus, creation.cancelled)
     if (!creation.replayed) {
-      observe({ kind: 'run_created', run_id: run.run_id, thread_id: run.thread_id, strategy: run.multitask_strategy })
+      observe({
+        kind: 'run_created',
+        run_id: run.run_id,
+        thread_id: run.thread_id,
+        strategy: run.multitask_strategy,
+        ...(creation.waits !== undefined && { waits: creation.waits }),
+      })
       if (creation.claimed === undefined)
         bus.publish('runs', { hint: { in_ms: Math.ceil(request.body.after_seconds * 1_000) } })
     }
@@ -261,7 +268,7 @@ export function createEngine(deps: {
     },
 
     async abandon(request) {
-      if (!hangingUp) await cancelRun(cancelling, request)
+      if (!isHangingUp) await cancelRun(cancelling, request)
     },
 
     cancelMany: (which, request) => cancelRuns(cancelling, which, request),
@@ -271,8 +278,10 @@ export function createEngine(deps: {
     },
 
     hangUp() {
-      hangingUp = true
+      isHangingUp = true
     },
+
+    hangingUp: () => isHangingUp,
 
     close: () => tails.close(),
   }

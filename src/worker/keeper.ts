@@ -3,6 +3,7 @@
 
 import { v7 } from 'uuid'
 import type { Db } from '../db/db.ts'
+import { createHealth, isUnreachable } from '../db/health.ts'
 import * as queue from '../db/queue.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
@@ -33,6 +34,8 @@ export function createKeeper(
   let fence: NodeJS.Timeout | undefined
   let renewing: Promise<void> = Promise.resolve()
 
+  const health = createHealth('lease', deps.observe)
+
   const trusted = () => performance.now() < trustedUntil
 
   async function renew(): Promise<void> {
@@ -41,6 +44,7 @@ export function createKeeper(
     const name = workerId
     await deps.fail?.('before_lease_renewal')
     await queue.renew(deps.db, name, options.leaseSeconds)
+    health.worked()
     // Counted from before the request, since the database's answer may have come late.
     if (name !== workerId) return
     trustedUntil = began + leaseMs - Math.min(MARGIN_MS, leaseMs / 4)
@@ -73,7 +77,8 @@ export function createKeeper(
       renewing = renew().then(
         () => schedule(leaseMs / 3),
         (error: unknown) => {
-          deps.observe({ kind: 'database_failed', where: 'lease', error })
+          if (isUnreachable(error)) health.failed(error)
+          else deps.observe({ kind: 'background_failed', service: 'lease', error })
           schedule(Math.min(500, leaseMs / 6))
         },
       )
@@ -94,9 +99,7 @@ export function createKeeper(
       clearTimeout(timer)
       clearTimeout(fence)
       await renewing
-      await queue.leave(deps.db, workerId).catch((error: unknown) => {
-        deps.observe({ kind: 'database_failed', where: 'lease', error })
-      })
+      await queue.leave(deps.db, workerId).catch(health.failed)
     },
   }
 }

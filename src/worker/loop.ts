@@ -1,6 +1,7 @@
 // The skeleton of a service that does something now and then: at intervals, and whenever it is woken. In charge of never
 // running twice at once and of surviving a failure; what it does is the caller's.
 
+import { isUnreachable } from '../db/health.ts'
 import type { Observe } from '../observe.ts'
 
 export interface Loop {
@@ -30,7 +31,8 @@ export function createLoop(of: {
         await of.runOnce()
       } while (again && !stopped)
     } catch (error) {
-      of.observe({ kind: 'background_failed', service: of.service, error })
+      // That the database is away is observed once, not by everybody who needs it.
+      if (!isUnreachable(error)) of.observe({ kind: 'background_failed', service: of.service, error })
     }
     running = undefined
     if (!stopped) {

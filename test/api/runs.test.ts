@@ -34,7 +34,8 @@ eachRunServer((server) => {
     const values = { log: ['in', 'first', 'second', 'third'] }
     expect(await client.runs.join(threadId, made.run_id)).toEqual(values)
     const ended = await client.runs.get(threadId, made.run_id)
-    expect(ended).toEqual({ ...made, status: 'success', updated_at: time })
+    const view = { attempt: 1, waiting: null, worker_alive: null }
+    expect(ended).toEqual({ ...made, ...view, status: 'success', updated_at: time })
     expect(ended.updated_at > made.created_at).toBe(true)
     const thread = await client.threads.get(threadId)
     expect(thread).toMatchObject({
