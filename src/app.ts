@@ -25,9 +25,6 @@ import { createJournal } from './worker/journal.ts'
 import { createPruner } from './worker/pruner.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
 
-/** How long a graph may ignore its abort signal. */
-const ABORT_GRACE_MS = 10_000
-
 /** A graph by value, by `path:export`, or in full. */
 export type GraphSetting = string | GraphSource | object
 
@@ -154,7 +151,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
         runTimeoutSeconds: config.runTimeoutSeconds,
         leaseSeconds: config.leaseSeconds,
         // The executor gives up on a graph first, and says so; this is for an executor that does not answer.
-        abortGraceMs: ABORT_GRACE_MS + 5_000,
+        abortGraceMs: config.cancelGraceSeconds * 1_000 + 5_000,
         pollMs: 1_000,
       },
     )
@@ -226,9 +223,10 @@ async function createExecutor(
     const { createInlineExecutor } = await import('./executor/inline.ts')
     return {
       connect,
-      executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace: ABORT_GRACE_MS }),
+      executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace }),
     }
   }
+  const abortGrace = config.cancelGraceSeconds * 1_000
   if (byValue !== undefined) {
     throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)
   }
@@ -242,7 +240,9 @@ async function createExecutor(
       env,
       storage,
       observe,
-      abortGrace: ABORT_GRACE_MS,
+      abortGrace,
+      stallMs: config.executorStallSeconds * 1_000,
+      size: config.executors,
       ...(config.executorMemoryMb !== undefined && { memoryMb: config.executorMemoryMb }),
     }),
   }

@@ -51,6 +51,12 @@ export interface ServerConfig {
   version: string
   /** True when traces go to LangSmith. */
   langsmith: boolean
+  /** How many executor children share the runs. */
+  executors: number
+  /** An executor child whose event loop is blocked for longer is ended; 0: never. */
+  executorStallSeconds: number
+  /** How long a run that is told to stop may take before its executor child is ended. */
+  cancelGraceSeconds: number
 }
 
 /** The version in package.json. */
@@ -84,6 +90,9 @@ export const defaultServerConfig: ServerConfig = {
 /** The environment, checked. */
 export interface Environment {
   /** The Postgres to use and the variable that named it. */
+  executors: 1,
+  executorStallSeconds: 60,
+  cancelGraceSeconds: 10,
   database?: { uri: string; key: string }
   redis?: { uri: string; prefix: string; cluster: boolean }
   port?: number
@@ -156,6 +165,8 @@ const traces = (set: Variables): boolean =>
   ) && ['LANGSMITH_API_KEY', 'LANGCHAIN_API_KEY', 'LANGSMITH_RUNS_ENDPOINTS'].some((key) => set[key] !== undefined)
 
 function words(set: Variables): Environment['ignored'] {
+    executorStallSeconds: env.HEDDLE_EXECUTOR_STALL_SECONDS ?? defaults.executorStallSeconds,
+    cancelGraceSeconds: env.HEDDLE_CANCEL_GRACE_SECONDS ?? defaults.cancelGraceSeconds,
   const known = Object.entries(ignoredVariables).filter(([key]) => set[key] !== undefined)
   const unknown = Object.keys(set).filter((key) => key.startsWith('HEDDLE_') && !knownVariables.includes(key))
   return [

@@ -85,6 +85,8 @@ export const environmentSchema = z.object({
   HEDDLE_FAILPOINTS: failpoints,
   CORS_ALLOW_ORIGINS: origins,
   PORT: whole(0, 65_535),
+  HEDDLE_EXECUTOR_STALL_SECONDS: whole(0, 86_400),
+  HEDDLE_CANCEL_GRACE_SECONDS: whole(1, 3600),
 })
 
 /** Every variable that has an effect. */

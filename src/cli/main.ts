@@ -5,7 +5,7 @@ import { Command, Option } from 'commander'
 import { version } from '../config.ts'
 import { ApiError, ConfigError, messageOf } from '../errors.ts'
 import { withoutPasswords } from './log.ts'
-import { type DevOptions, oneExecutor, type StartOptions, whole } from './options.ts'
+import { type DevOptions, type StartOptions, whole } from './options.ts'
 
 /** Runs the command line. `argv` is as in `process.argv`. Sets the exit code; a serving command goes on after this returns. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -40,7 +40,6 @@ function program(): Command {
   )
     .option('--data-dir <path>', 'use an embedded database in this folder instead of DATABASE_URI')
     .addOption(new Option('--role <role>', 'what this process does').choices(['all', 'api', 'worker']).default('all'))
-    .option('--executors <n>', 'executor processes', oneExecutor)
     .action(async (options: StartOptions) => (await import('./start.ts')).start(options))
   heddle
     .command('migrate')
@@ -73,3 +72,4 @@ const serving = (command: Command, description: string): Command =>
       'runs at a time in this process (default: N_JOBS_PER_WORKER, else 10)',
       whole(1, 10_000),
     )
+    .option('--executors <n>', 'child processes that run graphs (default: one less than cores)', whole(1, 1024))

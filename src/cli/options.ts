@@ -1,5 +1,6 @@
 // Flags and how they are read. In charge of refusing bad ones before anything starts; must not open or load anything.
 
+import { availableParallelism } from 'node:os'
 import { InvalidArgumentError } from 'commander'
 
 /** The flags of `dev` and `start`; absent ones were not given. */
@@ -9,6 +10,7 @@ export interface ServeOptions {
   port?: number
   dataDir?: string
   nJobsPerWorker?: number
+  executors?: number
 }
 
 export interface DevOptions extends ServeOptions {
@@ -29,10 +31,7 @@ export const whole =
     return value
   }
 
-/** Reads `--executors`; one executor per process is what there is. */
-export function oneExecutor(text: string): number {
-  if (whole(1, 1024)(text) !== 1) {
-    throw new InvalidArgumentError('One executor per process is supported for now: start more processes instead.')
-  }
-  return 1
-}
+/** How many executors a process has that was not told: a core is left to the server, and who only answers requests runs
+ *  no graphs in them. */
+export const defaultExecutors = (role: StartOptions['role']): number =>
+  role === 'api' ? 1 : Math.max(1, availableParallelism() - 1)

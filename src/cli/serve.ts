@@ -7,7 +7,7 @@ import { ConfigError, messageOf } from '../errors.ts'
 import { type Project, readProject } from '../langgraph-json.ts'
 import type { Observe } from '../observe.ts'
 import { createLog } from './log.ts'
-import type { ServeOptions } from './options.ts'
+import { defaultExecutors, type ServeOptions, type StartOptions } from './options.ts'
 
 /** A project with its environment read: what a command needs before it starts anything. */
 export interface Setting {
@@ -20,7 +20,7 @@ export interface Setting {
 }
 
 /** Reads langgraph.json and the environment (the project's `env` below the process's own). Throws `ConfigError`. */
-export function readSetting(options: ServeOptions): Setting {
+export function readSetting(options: ServeOptions, role: StartOptions['role'] = 'all'): Setting {
   const variables = processVariables()
   const project = readProject(options.config, variables)
   const environment = readEnvironment({ ...project.env, ...variables })
@@ -41,6 +41,7 @@ export function readSetting(options: ServeOptions): Setting {
       ...environment.server,
       cors: { ...environment.server.cors, ...project.cors },
       disabled: project.disabled,
+      executors: options.executors ?? defaultExecutors(role),
       ...(options.nJobsPerWorker !== undefined && { jobsPerWorker: options.nJobsPerWorker }),
     },
   }

@@ -10,7 +10,7 @@ const PORT = 8000
 
 /** Serves a project until a signal ends it. Throws `ConfigError`. */
 export async function start(options: StartOptions): Promise<void> {
-  const setting = readSetting(options)
+  const setting = readSetting(options, options.role)
   const { project, environment, executorEnv, config, observe } = setting
   const { database, redis } = stores(options, setting)
   const host = options.host ?? '0.0.0.0'

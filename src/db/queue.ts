@@ -17,6 +17,8 @@ export interface Claimed {
   temporary: boolean
   /** It was started before, whether or not that was charged. */
   begun: boolean
+  /** It was in an executor that died of nobody knows which run, and is to run alone. A new run is none. */
+  suspect?: boolean
   epoch: number
   last_seq: number
   state_updated_at: string | null
@@ -52,7 +54,7 @@ export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[
       started_at = coalesce(r.started_at, clock_timestamp())
     from next join held on held.thread_id = next.thread_id where r.run_id = next.run_id and r.status = 'pending'
     returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary, next.begun,
-      held.epoch, held.last_seq, held.state_updated_at,
+      r.suspect, held.epoch, held.last_seq, held.state_updated_at,
       (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
 
 /** True while any run waits, whether or not it may start now. */
@@ -94,18 +96,18 @@ export const abandoned = (db: Db, limit: number): Promise<Abandoned[]> =>
     limit ${limit} for no key update of t, r skip locked`)
 
 /** Puts running runs back into the queue, if they are still held at that epoch, and moves the epoch on. `uncharge`
- *  gives the attempt back. */
+ *  gives the attempt back; `suspect` has them run alone from now on. */
 export const requeue = (
   db: Db,
   held: readonly { run_id: string; thread_id: string; epoch: number }[],
-  options: { uncharge: boolean },
+  options: { uncharge: boolean; suspect?: boolean },
 ): Promise<{ run_id: string }[]> =>
   db.rows(sql`with t as (update threads t set held_by = null, epoch = t.epoch + 1
       from unnest(${held.map((h) => h.thread_id)}::uuid[], ${held.map((h) => h.run_id)}::uuid[],
         ${held.map((h) => h.epoch)}::bigint[]) as n(thread_id, run_id, epoch)
       where t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch returning n.run_id)
     update runs r set status = 'pending', worker_id = null, updated_at = clock_timestamp(),
-      attempt = r.attempt - ${options.uncharge ? 1 : 0}::int
+      attempt = r.attempt - ${options.uncharge ? 1 : 0}::int, suspect = r.suspect or ${options.suspect ?? false}::boolean
     from t where r.run_id = t.run_id and r.status = 'running' returning r.run_id`)
 
 /** Ends a running run without its worker (dead, or out of attempts), under the thread's lock, and moves the epoch on. */

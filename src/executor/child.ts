@@ -1,9 +1,11 @@
 // The entry of the executor's child process. In charge of the process: its end of the pipe, its environment, and what
 // happens to failures that belong to no run. Holds no database connection and reads nothing but the pipe.
 
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { Socket } from 'node:net'
-import { stackOf } from './failure.ts'
-import { createGuest } from './guest.ts'
+import { lastWords, startWatchdog } from './control.ts'
+import { describe, stackOf } from './failure.ts'
+import { createGuest, type Work } from './guest.ts'
 import { createStreamLink } from './link.ts'
 import { createImporter } from './loader.ts'
 import type { GuestMessage, HostMessage } from './protocol.ts'
@@ -11,6 +13,10 @@ import { createRuntime } from './runtime.ts'
 
 // Otherwise concurrent `messages` streams lose tokens: handlers then run on one queue for the whole process.
 process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
+
+// What code works for, so that what it does outside of its graph is put down to nobody else.
+const current = new AsyncLocalStorage<Work>()
+const watchdog = startWatchdog(current)
 
 const link = createStreamLink<GuestMessage, HostMessage>(new Socket({ fd: 3, readable: true, writable: true }))
 const apiUrl = process.env.LANGGRAPH_API_URL
@@ -23,13 +29,36 @@ const runtime = createRuntime({
   log: (text) => guest.log(text),
   ...(apiUrl ? { apiUrl } : {}),
 })
-const guest = createGuest(link, runtime, {
-  executor: `node ${process.version}`,
-  pid: process.pid,
-  ended: () => process.exit(0),
-})
+const load: typeof runtime.load = async (graphs, projectDir) => {
+  const statuses = await runtime.load(graphs, projectDir)
+  watchdog.watch()
+  return statuses
+}
+const guest = createGuest(
+  link,
+  { ...runtime, load },
+  {
+    executor: `node ${process.version}`,
+    pid: process.pid,
+    ended: () => {
+      ended = true
+      process.exit(0)
+    },
+    within: (work, run) => current.run(work, run),
+  },
+)
+let ended = false
 
-// A promise nobody waited for must not take the other runs down.
-process.on('unhandledRejection', (reason) => guest.log(`Unhandled rejection: ${stackOf(reason)}`))
+// Where Node would end the process, only the run that it belongs to ends; what belongs to none is said.
+const fail = (what: string, how: string, thrown: unknown) => {
+  const { error, message } = describe(thrown)
+  guest.log(`${what}: ${stackOf(thrown)}`)
+  guest.crash(current.getStore(), `${how}: ${error}: ${message}`)
+}
+process.on('unhandledRejection', (reason) => fail('Unhandled rejection', 'left a rejected promise unhandled', reason))
+process.on('uncaughtException', (error) => fail('Uncaught exception', 'threw outside of its graph', error))
+process.on('exit', (code) => {
+  if (!ended) lastWords(current.getStore(), `called process.exit(${code})`)
+})
 // Such signals may reach the whole process group; the parent decides when the executor ends, by closing the pipe.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})

@@ -4,6 +4,7 @@
 import { messageOf } from '../errors.ts'
 import { answer, createCalls } from './calls.ts'
 import type { Storage } from './executor.ts'
+import { describe } from './failure.ts'
 import type { Link } from './link.ts'
 import { Packer } from './pack.ts'
 import {
@@ -33,6 +34,8 @@ export interface RunPort {
   /** Each gives two promises: room for more, and durable. */
   put(put: CheckpointPut): Sent
   writes(writes: WritesPut): Sent
+  /** The graph has come to its end: what fails from now on is too late to change that. */
+  ended(): void
 }
 
 export interface Sent {
@@ -64,17 +67,40 @@ export class RunAborted extends Error {
   }
 }
 
+/** Something that a run began failed outside of its graph: the reason of the signal that graph code sees. */
+export class RunCrashed extends Error {
+  override readonly name = 'RunCrashed'
+  constructor(cause: string) {
+    super(`The run ${cause}.`)
+  }
+}
+
+/** What code works for: a run or a call, by its number. */
+export type Work = { run: number } | { call: number }
+
+export interface Guest {
+  log(text: string): void
+  /** Ends a run because of a failure outside of its graph; false when there is nothing left to end. */
+  crash(work: Work | undefined, cause: string): boolean
+}
+
+export interface GuestOptions {
+  executor: string
+  pid: number | null
+  ended(): void
+  /** Calls `work` so that whatever it begins can be traced to it. */
+  within?<T>(what: Work, work: () => T): T
+}
+
 interface Running {
+  over: boolean
   controller: AbortController
   acked(seq: number): void
 }
 
 /** Serves `runtime` over `link` until the link closes; then calls `ended`. */
-export function createGuest(
-  link: Link<GuestMessage, HostMessage>,
-  runtime: Runtime,
-  options: { executor: string; pid: number | null; ended(): void },
-): { log(text: string): void } {
+export function createGuest(link: Link<GuestMessage, HostMessage>, runtime: Runtime, options: GuestOptions): Guest {
+  const within = options.within ?? ((_, work) => work())
   const runs = new Map<number, Running>()
   const calls = createCalls(link as never)
   const storage = storageOver(calls.make)
@@ -86,16 +112,24 @@ export function createGuest(
 
   const start = async (run: number, job: Job) => {
     const controller = new AbortController()
-    const { port, acked } = createPort(link, run, storage, controller.signal)
-    runs.set(run, { controller, acked })
-    sendOutcome(link, run, await runtime.execute(job, port))
+    const running: Running = { controller, over: false, acked: () => {} }
+    const { port, acked } = createPort(link, run, { storage, signal: controller.signal, ended: () => over(running) })
+    running.acked = acked
+    runs.set(run, running)
+    const outcome = await within({ run }, () => runtime.execute(job, port))
+    try {
+      sendOutcome(link, run, outcome)
+    } catch (error) {
+      // Larger than any frame.
+      sendOutcome(link, run, { kind: 'error', error: describe(error) })
+    }
     runs.delete(run)
     endIfIdle()
   }
   const serve = async (message: HostMessage & { type: 'call' }) => {
     answering++
     await answer(link as never, message.call, message.method, () =>
-      runtime.call(message.method, message.params as never, storage),
+      within({ call: message.call }, () => runtime.call(message.method, message.params as never, storage)),
     )
     answering--
     endIfIdle()
@@ -140,7 +174,21 @@ export function createGuest(
     void runtime.close().finally(options.ended)
   })
   link.send({ type: 'hello', protocol: PROTOCOL_VERSION, executor: options.executor, pid: options.pid })
-  return { log: (text) => link.send({ type: 'log', text }) }
+  return {
+    log: (text) => link.send({ type: 'log', text }),
+    crash: (work, cause) => {
+      const running = work && 'run' in work ? runs.get(work.run) : undefined
+      // What is being stopped may leave promises that reject.
+      if (!work || !('run' in work) || !running || running.over || running.controller.signal.aborted) return false
+      link.send({ type: 'crashed', run: work.run, cause })
+      running.controller.abort(new RunCrashed(cause))
+      return true
+    },
+  }
+}
+
+const over = (running: Running): void => {
+  running.over = true
 }
 
 const storageOver = (make: (method: keyof Storage, params: unknown) => Promise<unknown>): Storage => ({
@@ -162,8 +210,7 @@ function sendOutcome(
 function createPort(
   link: Link<GuestMessage, HostMessage>,
   run: number,
-  storage: Storage,
-  signal: AbortSignal,
+  base: Pick<RunPort, 'storage' | 'signal' | 'ended'>,
 ): { port: RunPort; acked(seq: number): void } {
   const unacked: { seq: number; size: number; durable?: () => void }[] = []
   let bytes = 0
@@ -193,8 +240,7 @@ function createPort(
   }
   return {
     port: {
-      storage,
-      signal,
+      ...base,
       events: (events, options) => {
         const body = Buffer.from(events.map((event) => event.data).join('\n'))
         link.send({ type: 'events', run, seq: ++seq, events: events.map((event) => event.event) }, body)

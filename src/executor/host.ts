@@ -8,6 +8,7 @@ import type { Link } from './link.ts'
 import { Unpacker } from './pack.ts'
 import {
   type AbortReason,
+  type Blame,
   type Frame,
   type GraphSource,
   type GraphStatus,
@@ -27,11 +28,21 @@ export interface Host {
   readonly loaded: Promise<GraphStatus[]>
   run(job: Job, sink: RunSink): RunHandle
   call<M extends keyof HostCalls>(method: M, params: HostCalls[M]['params']): Promise<HostCalls[M]['value']>
-  /** Runs that have no outcome yet. */
-  runIds(): string[]
+  /** How many runs have no outcome yet. */
+  readonly load: number
+  /** The ids of the graphs that these are runs of. */
+  graphIds(): string[]
   /** Tells the executor that no more work will come; it closes the link when it has none left. */
   drain(): void
   close(): void
+}
+
+/** Why an executor is gone. `run` or `call` name whose doing it was, `none` says that it was none of those that are left. */
+export interface Ending {
+  cause: string
+  run?: number
+  call?: number
+  none?: boolean
 }
 
 export interface HostOptions {
@@ -39,17 +50,18 @@ export interface HostOptions {
   projectDir: string | null
   storage: Storage
   log(text: string): void
+  /** The link has closed: the executor takes no more work. */
+  lost(): void
   /** Why the link closed, for the outcome of the runs that crashed with it. Asked once, after it closed. */
-  cause(error: Error | undefined): Promise<string>
+  cause(error: Error | undefined): Promise<Ending>
   closed(cause: string, runIds: string[]): void
-  /** An aborted run did not stop and the executor does not answer either: its event loop is blocked. */
+  /** A run was told to stop, and has not: the executor is of no more use. */
   hung(): void
   /** How long an aborted run may take to stop, in milliseconds. */
   abortGrace?: number
 }
 
 const ABORT_GRACE = 10_000
-const PONG_WITHIN = 2_000
 
 interface Running {
   job: Job
@@ -58,6 +70,8 @@ interface Running {
   /** Frames not yet acknowledged, in order. */
   frames: { seq: number; done: boolean }[]
   lost: boolean
+  /** What it began failed outside of its graph; it is being stopped. */
+  crash?: string
   timer?: NodeJS.Timeout
 }
 
@@ -67,8 +81,8 @@ export function createHost(link: HostLink, options: HostOptions): Host {
   const calls = createCalls(link as never)
   let next = 1
   let open = true
-  let pings = 0
-  let hang: NodeJS.Timeout | undefined
+  let ending = false
+  let stuck = false
   let ready: (graphs: GraphStatus[]) => void = () => {}
   let failed: (error: Error) => void = () => {}
   const loaded = new Promise<GraphStatus[]>((resolve, reject) => {
@@ -77,24 +91,34 @@ export function createHost(link: HostLink, options: HostOptions): Host {
   })
   loaded.catch(() => {})
 
-  const runIds = () => [...runs.values()].map((run) => run.job.run_id)
   const finish = (id: number, outcome: Outcome) => {
     const run = runs.get(id)
     if (!run) return
     runs.delete(id)
     clearTimeout(run.timer)
-    // What the graph made of a run that was lost meanwhile is nobody's business any more.
-    run.settle(run.lost && outcome.kind !== 'crashed' ? { kind: 'aborted', reason: 'lease_lost' } : outcome)
+    // What the graph made of a run that was lost meanwhile, or that crashed, is nobody's business any more.
+    if (run.crash !== undefined) run.settle({ kind: 'crashed', cause: run.crash, blame: 'culprit' })
+    else run.settle(run.lost && outcome.kind !== 'crashed' ? { kind: 'aborted', reason: 'lease_lost' } : outcome)
+  }
+  const expectEnd = (id: number, run: Running, reason: AbortReason) => {
+    run.timer ??= setTimeout(() => {
+      stuck = true
+      finish(id, { kind: 'aborted', reason })
+      options.hung()
+    }, options.abortGrace ?? ABORT_GRACE)
   }
   const abort = (id: number, reason: AbortReason) => {
     const run = runs.get(id)
     if (!run || run.timer) return
     link.send({ type: 'abort', run: id, reason })
-    run.timer = setTimeout(() => {
-      finish(id, { kind: 'aborted', reason })
-      link.send({ type: 'ping', call: ++pings })
-      hang ??= setTimeout(() => options.hung(), PONG_WITHIN)
-    }, options.abortGrace ?? ABORT_GRACE)
+    expectEnd(id, run, reason)
+  }
+  const crash = (id: number, cause: string) => {
+    const run = runs.get(id)
+    if (!run) return
+    run.crash = cause
+    // The executor stops it by itself.
+    expectEnd(id, run, 'lease_lost')
   }
   const sink = createSinks(link, runs, (id) => abort(id, 'lease_lost'))
 
@@ -117,6 +141,8 @@ export function createHost(link: HostLink, options: HostOptions): Host {
       case 'put':
       case 'writes':
         return sink(head, body)
+      case 'crashed':
+        return crash(head.run, head.cause)
       case 'outcome':
         return finish(head.run, outcomeOf(head.outcome, body))
       case 'call':
@@ -126,30 +152,37 @@ export function createHost(link: HostLink, options: HostOptions): Host {
         return calls.settle(head, body)
       case 'log':
         return options.log(head.text)
-      case 'pong':
-        clearTimeout(hang)
-        hang = undefined
-        return
     }
   })
   link.onClose(async (error) => {
     open = false
-    clearTimeout(hang)
-    const ids = runIds()
-    const cause = await options.cause(error)
+    const ids = [...runs.values()].map((run) => run.job.run_id)
+    const alone = runs.size === 1 && calls.size === 0 && !stuck
+    options.lost()
+    const gone = await options.cause(error)
+    const { cause } = gone
     calls.abandon(new ApiError('executor_unavailable', `The executor is gone: ${cause}. Try again.`))
     failed(new ApiError('executor_unavailable', `The executor did not start: ${cause}.`))
-    for (const id of [...runs.keys()]) finish(id, { kind: 'crashed', cause })
+    for (const id of [...runs.keys()]) finish(id, { kind: 'crashed', cause, blame: blame(gone, id, alone) })
     options.closed(cause, ids)
   })
 
+  const blame = (gone: Ending, id: number, alone: boolean): Blame => {
+    if (gone.run === id) return 'culprit'
+    if (ending || gone.run !== undefined || gone.call !== undefined || gone.none) return 'bystander'
+    return alone ? 'culprit' : 'suspect'
+  }
+
   return {
     loaded,
-    runIds,
+    get load() {
+      return runs.size
+    },
+    graphIds: () => [...new Set([...runs.values()].map((run) => run.job.graph_id))],
     run: (job, sink) => {
       const id = next++
       const outcome = new Promise<Outcome>((settle) => {
-        if (!open) return settle({ kind: 'crashed', cause: 'the executor was gone before the run began' })
+        if (!open) return settle(goneBefore)
         runs.set(id, { job, sink, settle, frames: [], lost: false })
         link.send({ type: 'run', run: id, job })
         // Whoever asked for the run is answered in the same turn; the executor need not wait for that.
@@ -162,8 +195,17 @@ export function createHost(link: HostLink, options: HostOptions): Host {
         ? (calls.make(method, params) as Promise<never>)
         : Promise.reject(new ApiError('executor_unavailable', 'The executor is starting anew. Try again.')),
     drain: () => link.send({ type: 'drain' }),
-    close: () => link.close(),
+    close: () => {
+      ending = true
+      link.close()
+    },
   }
+}
+
+const goneBefore: Outcome = {
+  kind: 'crashed',
+  cause: 'found the executor gone before it began',
+  blame: 'bystander',
 }
 
 const serve = (storage: Storage, head: GuestMessage & { type: 'call' }): Promise<unknown> => {

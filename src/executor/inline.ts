@@ -7,7 +7,7 @@ import { createGuest } from './guest.ts'
 import { createHost } from './host.ts'
 import { createLinkPair } from './link.ts'
 import { createImporter, type ImportFile } from './loader.ts'
-import { createPool } from './pool.ts'
+import { createPool, type Ends, type Instance } from './pool.ts'
 import type { GraphSource, GuestMessage, HostMessage } from './protocol.ts'
 import { createRuntime } from './runtime.ts'
 
@@ -29,24 +29,22 @@ export function createInlineExecutor(options: InlineExecutorOptions): Executor {
   let loads = 0
   return createPool('inline', {
     observe: options.observe,
-    open: (closed) => openInline(options, importer, loads++, closed),
+    size: 1,
+    quarantine: 0,
+    open: (ends) => openInline(options, importer, loads++, ends),
   })
 }
 
-function openInline(
-  options: InlineExecutorOptions,
-  importer: ImportFile,
-  load: number,
-  closed: (cause: string, runIds: string[]) => void,
-) {
+function openInline(options: InlineExecutorOptions, importer: ImportFile, load: number, ends: Ends): Instance {
   const [hostLink, guestLink] = createLinkPair<HostMessage, GuestMessage>()
   const host = createHost(hostLink, {
     graphs: options.graphs,
     projectDir: options.projectDir ?? null,
     storage: options.storage,
     log: (text) => options.observe({ kind: 'executor_output', stream: 'stderr', text }),
-    cause: () => Promise.resolve('the executor was closed'),
-    closed,
+    ...ends,
+    cause: () => Promise.resolve({ cause: 'was closed', none: true }),
+    // This process cannot be ended: the run is settled without its graph.
     hung: () => {},
     ...(options.abortGrace === undefined ? {} : { abortGrace: options.abortGrace }),
   })

@@ -54,6 +54,8 @@ export interface Job {
   attempt: number
   /** True when it was begun before though this attempt is the first: it was given back uncharged. */
   begun?: boolean
+  /** True when it is to run alone, because an executor died of it or of a run beside it. */
+  suspect?: boolean
   args: RunArguments
   /** assistant ∪ thread ∪ run metadata; becomes `config.metadata` and so part of checkpoint metadata and traces. */
   metadata: Record<string, unknown>
@@ -69,7 +71,11 @@ export type Outcome =
   | { kind: 'success'; state: FinalState }
   | { kind: 'error'; error: RunError; state?: FinalState }
   | { kind: 'aborted'; reason: AbortReason; state?: FinalState }
-  | { kind: 'crashed'; cause: string }
+  | { kind: 'crashed'; cause: string; blame: Blame }
+
+/** Whose doing it was that an executor died: this run's, because it was named or alone; that of one of several runs, and
+ *  nobody knows which; or somebody else's. */
+export type Blame = 'culprit' | 'suspect' | 'bystander'
 
 /** An error as clients see it: the class name and the message (at most 8 KiB). */
 export interface RunError {
@@ -299,3 +305,20 @@ export type GuestMessage =
   | { type: 'failure'; call: number; error: CallError }
   | { type: 'pong'; call: number }
   | { type: 'log'; text: string }
+  /** Something that the run began failed outside of its graph. The run is being stopped; its outcome follows. */
+  | { type: 'crashed'; run: number; cause: string }
+
+// ------------------------------------------------------------------------------------------------ control channel
+
+/** Lines of JSON that an executor writes to file descriptor 4: what has to be said while its event loop is blocked, or in
+ *  its last moment. All of it is optional. */
+export type ControlReport =
+  /** The event loop has not turned for so long: from one second on, each second, and once more when it is `over`. */
+  | { type: 'blocked'; ms: number; over?: boolean }
+  /** The process is about to end, and why. `run` or `call` names what it ends of; `none` says that it is none of them. */
+  | { type: 'ending'; cause: string; run?: number; call?: number; none?: boolean }
+
+/** What the server writes there: say who blocks the event loop, if anybody does, and end the process. */
+export interface ControlRequest {
+  type: 'end'
+}

@@ -64,6 +64,7 @@ export async function execute(
   } catch (error) {
     end = endOf(stop.signal) ?? { kind: 'thrown', error }
   }
+  port.ended()
   port.signal.removeEventListener('abort', onAbort)
   // Clients get the name and the message; where it was thrown is for whoever reads the log.
   if (end?.kind === 'thrown')

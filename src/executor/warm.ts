@@ -64,6 +64,7 @@ function nowhere(): RunPort {
       'checkpoint.list': async () => [],
       'store.batch': async ({ ops }) => ops.map(() => null),
     },
+    ended: () => {},
     events: () => done,
     put: () => sent,
     writes: () => sent,

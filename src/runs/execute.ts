@@ -145,6 +145,7 @@ function jobOf(claimed: Claimed): Job {
     graph_id: claimed.graph_id,
     attempt: claimed.attempt,
     begun: claimed.begun,
+    ...(claimed.suspect && { suspect: true }),
     args: claimed.kwargs as unknown as RunArguments,
     metadata: claimed.metadata,
     fresh: !claimed.begun && claimed.last_seq === 0 && claimed.state_updated_at === null,
@@ -174,7 +175,7 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
     }
     case 'release': {
       await deps.journal.append({})
-      const released = await queue.requeue(deps.db, [claimed], { uncharge: verdict.uncharge })
+      const released = await queue.requeue(deps.db, [claimed], verdict)
       return released.length > 0 ? { as: 'released' } : { as: 'lost' }
     }
     case 'roll_back':

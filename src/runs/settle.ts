@@ -9,8 +9,8 @@ export type Verdict =
   | { do: 'settle'; settlement: Omit<Settlement, 'last_seq' | 'doom'>; error: RunError | null }
   /** Remove the run and its checkpoints, and leave the thread as it was before. */
   | { do: 'roll_back' }
-  /** Put it back into the queue; `uncharge` when it was not its own fault. */
-  | { do: 'release'; uncharge: boolean }
+  /** Put it back into the queue; `uncharge` when it was not its own fault, `suspect` to have it run alone. */
+  | { do: 'release'; uncharge: boolean; suspect: boolean }
   /** Another worker owns it: write nothing. */
   | { do: 'abandon' }
 
@@ -25,7 +25,9 @@ export function judge(
     case 'error':
       return settle(transitions.running.fail, outcome.state, outcome.error)
     case 'crashed':
-      if (run.attemptsLeft > 0) return { do: 'release', uncharge: false }
+      // Nobody is charged for what another run did, or may have done.
+      if (outcome.blame !== 'culprit') return { do: 'release', uncharge: true, suspect: outcome.blame === 'suspect' }
+      if (run.attemptsLeft > 0) return { do: 'release', uncharge: false, suspect: true }
       return settle(transitions.running.fail, undefined, exhausted(run.attempt, outcome.cause))
     case 'aborted':
       switch (outcome.reason) {
@@ -41,7 +43,7 @@ export function judge(
         case 'lease_lost':
           return { do: 'abandon' }
         case 'shutdown':
-          return { do: 'release', uncharge: true }
+          return { do: 'release', uncharge: true, suspect: false }
       }
   }
 }
@@ -49,7 +51,7 @@ export function judge(
 /** The truthful error of a run that crashed once too often. */
 export const exhausted = (attempts: number, cause: string): RunError => ({
   error: 'RunCrashed',
-  message: `The run crashed its executor ${attempts} time${attempts === 1 ? '' : 's'} and is not tried again. The last time it ${cause}.`,
+  message: `The run crashed ${attempts} time${attempts === 1 ? '' : 's'} and is not tried again. The last time it ${cause}.`,
 })
 
 function settle(to: string, state: FinalState | undefined, error: RunError | null): Verdict {

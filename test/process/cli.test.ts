@@ -49,8 +49,8 @@ test.each([
     "error: option '--role <role>' argument 'boss' is invalid. Allowed choices are all, api, worker.\n",
   ],
   [
-    ['start', '--executors', '2'],
-    "error: option '--executors <n>' argument '2' is invalid. One executor per process is supported for now: start more processes instead.\n",
+    ['start', '--executors', '0'],
+    "error: option '--executors <n>' argument '0' is invalid. It must be a whole number from 1 to 1024.\n",
   ],
 ])('%j is refused', async (args, message) => {
   const { code, stdout, stderr } = await heddleEnds(args)

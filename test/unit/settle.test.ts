@@ -70,18 +70,35 @@ test.each([
   [
     'a stopping worker gives back is not charged',
     { kind: 'aborted', reason: 'shutdown' },
-    { do: 'release', uncharge: true },
+    { do: 'release', uncharge: true, suspect: false },
   ],
-  ['crashed and has tries left is tried again', { kind: 'crashed', cause: 'died' }, { do: 'release', uncharge: false }],
+  [
+    'crashed and has tries left is tried again, alone',
+    { kind: 'crashed', cause: 'died', blame: 'culprit' },
+    { do: 'release', uncharge: false, suspect: true },
+  ],
+  [
+    'was beside one that crashed is not charged',
+    { kind: 'crashed', cause: 'died', blame: 'bystander' },
+    { do: 'release', uncharge: true, suspect: false },
+  ],
+  [
+    'may have crashed its executor is not charged, but runs alone',
+    { kind: 'crashed', cause: 'died', blame: 'suspect' },
+    { do: 'release', uncharge: true, suspect: true },
+  ],
 ] as [string, Outcome, object][])('a run that %s', (_, outcome, verdict) => {
   expect(judge(outcome, run)).toEqual(verdict)
 })
 
 test('a run that crashed for the last time is an error that says how often and why', () => {
-  const verdict = judge({ kind: 'crashed', cause: 'ran out of memory' }, { ...run, attempt: 3, attemptsLeft: 0 })
+  const verdict = judge(
+    { kind: 'crashed', cause: 'ran out of memory', blame: 'culprit' },
+    { ...run, attempt: 3, attemptsLeft: 0 },
+  )
   const error = {
     error: 'RunCrashed',
-    message: 'The run crashed its executor 3 times and is not tried again. The last time it ran out of memory.',
+    message: 'The run crashed 3 times and is not tried again. The last time it ran out of memory.',
   }
   expect(verdict).toMatchObject({ do: 'settle', error, settlement: { status: 'error', error, values: null } })
   expect(exhausted(1, 'exited').message).toContain('1 time and')

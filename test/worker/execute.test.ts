@@ -85,7 +85,7 @@ test('a run that was done before it heard that it is cancelled is done', async (
 test('a run that cannot be given back because of an outage is left to be rescued, not ended as an error', async () => {
   const down = async () => Promise.reject(new ApiError('database_unavailable'))
   const { execution, outcome, row } = await begin({ ...database, rows: down })
-  outcome({ kind: 'crashed', cause: 'was killed' })
+  outcome({ kind: 'crashed', cause: 'was killed', blame: 'culprit' })
   expect(await execution.finished).toEqual({ as: 'lost' })
   expect((await row())?.status).toBe('running')
 })
