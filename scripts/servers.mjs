@@ -11,7 +11,11 @@ import { fileURLToPath } from 'node:url'
 
 const keeper = fileURLToPath(new URL('keeper.mjs', import.meta.url))
 
-/** @typedef {{ uri: string, stop: () => Promise<void> }} Server `stop` resolves when the process and its files are gone. */
+/**
+ * `stop` resolves when the process and its files are gone. `crash` ends it with no time to clean up, and resolves when
+ * it takes no connections; `restart` starts it again on the same port with what it had written.
+ * @typedef {{ uri: string, stop: () => Promise<void>, crash: () => Promise<void>, restart: () => Promise<void> }} Server
+ */
 
 /** Starts a private Postgres. Durable only with `fsync`; `onLog` gets its log. @param {{ fsync?: boolean, onLog?: (text: string) => void }} [options] @returns {Promise<Server>} */
 export async function startPostgres({ fsync = false, onLog } = {}) {
@@ -50,8 +54,15 @@ export async function startPostgres({ fsync = false, onLog } = {}) {
     ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
   ]
   const server = keep('Postgres', join(bin, 'postgres'), args, folder, user, onLog)
-  await server.ready(() => postgresAnswers(port))
-  return { uri: `postgres://heddle@127.0.0.1:${port}/postgres`, stop: server.stop }
+  const ready = () => server.ready(() => postgresAnswers(port))
+  await ready()
+  return {
+    uri: `postgres://heddle@127.0.0.1:${port}/postgres`,
+    stop: server.stop,
+    // What `pg_ctl stop -m immediate` sends.
+    crash: () => server.crash('SIGQUIT', port),
+    restart: () => server.restart(ready),
+  }
 }
 
 /** Starts a private Redis without persistence, or a cluster of one. @param {{ cluster?: boolean }} [options] @returns {Promise<Server>} */
@@ -70,7 +81,12 @@ export async function startRedis({ cluster = false } = {}) {
     await answers(port, 'CLUSTER ADDSLOTSRANGE 0 16383\r\n', '+OK')
     await server.ready(() => answers(port, 'CLUSTER INFO\r\n', /cluster_state:ok/))
   }
-  return { uri: `redis://127.0.0.1:${port}`, stop: server.stop }
+  return {
+    uri: `redis://127.0.0.1:${port}`,
+    stop: server.stop,
+    crash: () => server.crash('SIGKILL', port),
+    restart: () => server.restart(() => server.ready(() => answers(port, 'PING\r\n', '+PONG'))),
+  }
 }
 
 /** The versions of the installed binaries, one a line. */
@@ -111,7 +127,17 @@ function keep(name, binary, args, folder, user, onLog) {
     await stop()
     throw new Error(`${name} did not start: ${output.trim()}`)
   }
-  return { stop, ready }
+  /** @param {NodeJS.Signals} signal @param {number} port */
+  const crash = async (signal, port) => {
+    child.stdin.write(`${signal}\n`)
+    while (await takesConnections(port)) await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  /** @param {() => Promise<void>} isReady */
+  const restart = async (isReady) => {
+    child.stdin.write('start\n')
+    await isReady()
+  }
+  return { stop, ready, crash, restart }
 }
 
 /** A user's numbers to run servers as: Postgres refuses root. @returns {{uid?: number, gid?: number}} */
@@ -209,6 +235,18 @@ export function freePort() {
       const address = server.address()
       server.close(() => resolve(address && typeof address === 'object' ? address.port : 0))
     })
+  })
+}
+
+/** @param {number} port @returns {Promise<boolean>} */
+function takesConnections(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    const done = (/** @type {boolean} */ yes) => {
+      socket.destroy()
+      resolve(yes)
+    }
+    socket.on('connect', () => done(true)).on('error', () => done(false))
   })
 }
 
