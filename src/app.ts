@@ -141,7 +141,15 @@ async function assemble(parts: Parts): Promise<Heddle> {
         bus,
         executor,
         observe,
-        journal: (trusted) => createJournal({ db: parts.journalDb, bus, observe, trusted, fail }),
+        journal: (trusted) =>
+          createJournal({
+            db: parts.journalDb,
+            bus,
+            observe,
+            trusted,
+            maxValueBytes: config.checkpointValueMaxBytes,
+            fail,
+          }),
         onSettled: engine.settled,
         fail,
       },
@@ -153,6 +161,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
         // The executor gives up on a graph first, and says so; this is for an executor that does not answer.
         abortGraceMs: config.cancelGraceSeconds * 1_000 + 5_000,
         pollMs: 1_000,
+        stream: { maxBytes: config.runEventsMaxBytes, maxEvents: config.runEventsMaxCount },
       },
     )
   }
@@ -217,6 +226,7 @@ async function createExecutor(
     'store.batch': async (params) => (await ready)['store.batch'](params),
   }
   const projectDir = resolve(options.projectDir ?? '.')
+  const abortGrace = config.cancelGraceSeconds * 1_000
   const graphs = graphSources(options.graphs, projectDir)
   const byValue = graphs.find(({ value }) => value !== undefined)
   if (options.executor === 'inline' || (options.executor === undefined && byValue !== undefined)) {
@@ -226,7 +236,6 @@ async function createExecutor(
       executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace }),
     }
   }
-  const abortGrace = config.cancelGraceSeconds * 1_000
   if (byValue !== undefined) {
     throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)
   }

@@ -43,20 +43,25 @@ export interface ServerConfig {
   shutdownGraceSeconds: number
   /** How long the events of an ended run can still be read. */
   eventTtlSeconds: number
+  /** How much of what one attempt of a run streams is kept and sent. */
+  runEventsMaxBytes: number
+  runEventsMaxCount: number
+  /** The most that one value of a checkpoint may take. */
+  checkpointValueMaxBytes: number
   poolSize: number
   /** Heap limit of an executor child in MiB; absent: Node's own. */
   executorMemoryMb?: number
-  /** Where tests make this process fail; empty in production. */
-  failpoints: readonly Failpoint[]
-  version: string
-  /** True when traces go to LangSmith. */
-  langsmith: boolean
   /** How many executor children share the runs. */
   executors: number
   /** An executor child whose event loop is blocked for longer is ended; 0: never. */
   executorStallSeconds: number
   /** How long a run that is told to stop may take before its executor child is ended. */
   cancelGraceSeconds: number
+  /** Where tests make this process fail; empty in production. */
+  failpoints: readonly Failpoint[]
+  version: string
+  /** True when traces go to LangSmith. */
+  langsmith: boolean
 }
 
 /** The version in package.json. */
@@ -81,7 +86,13 @@ export const defaultServerConfig: ServerConfig = {
   leaseSeconds: 15,
   shutdownGraceSeconds: 180,
   eventTtlSeconds: 86_400,
+  runEventsMaxBytes: 256 * 1024 * 1024,
+  runEventsMaxCount: 1_000_000,
+  checkpointValueMaxBytes: 32 * 1024 * 1024,
   poolSize: 10,
+  executors: 1,
+  executorStallSeconds: 60,
+  cancelGraceSeconds: 10,
   failpoints: [],
   version,
   langsmith: false,
@@ -90,9 +101,6 @@ export const defaultServerConfig: ServerConfig = {
 /** The environment, checked. */
 export interface Environment {
   /** The Postgres to use and the variable that named it. */
-  executors: 1,
-  executorStallSeconds: 60,
-  cancelGraceSeconds: 10,
   database?: { uri: string; key: string }
   redis?: { uri: string; prefix: string; cluster: boolean }
   port?: number
@@ -152,8 +160,13 @@ function serverConfig(env: z.output<typeof environmentSchema>, set: Variables): 
     leaseSeconds: env.HEDDLE_LEASE_SECONDS ?? defaults.leaseSeconds,
     shutdownGraceSeconds: env.BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS ?? defaults.shutdownGraceSeconds,
     eventTtlSeconds: env.RESUMABLE_STREAM_TTL_SECONDS ?? defaults.eventTtlSeconds,
+    runEventsMaxBytes: env.HEDDLE_RUN_EVENTS_MAX_BYTES ?? defaults.runEventsMaxBytes,
+    runEventsMaxCount: env.HEDDLE_RUN_EVENTS_MAX_COUNT ?? defaults.runEventsMaxCount,
+    checkpointValueMaxBytes: env.HEDDLE_CHECKPOINT_VALUE_MAX_BYTES ?? defaults.checkpointValueMaxBytes,
     poolSize: env.LANGGRAPH_POSTGRES_POOL_MAX_SIZE ?? defaults.poolSize,
     failpoints: env.HEDDLE_FAILPOINTS ?? defaults.failpoints,
+    executorStallSeconds: env.HEDDLE_EXECUTOR_STALL_SECONDS ?? defaults.executorStallSeconds,
+    cancelGraceSeconds: env.HEDDLE_CANCEL_GRACE_SECONDS ?? defaults.cancelGraceSeconds,
     ...(env.HEDDLE_EXECUTOR_MEMORY_MB !== undefined && { executorMemoryMb: env.HEDDLE_EXECUTOR_MEMORY_MB }),
     langsmith: traces(set),
   }
@@ -165,8 +178,6 @@ const traces = (set: Variables): boolean =>
   ) && ['LANGSMITH_API_KEY', 'LANGCHAIN_API_KEY', 'LANGSMITH_RUNS_ENDPOINTS'].some((key) => set[key] !== undefined)
 
 function words(set: Variables): Environment['ignored'] {
-    executorStallSeconds: env.HEDDLE_EXECUTOR_STALL_SECONDS ?? defaults.executorStallSeconds,
-    cancelGraceSeconds: env.HEDDLE_CANCEL_GRACE_SECONDS ?? defaults.cancelGraceSeconds,
   const known = Object.entries(ignoredVariables).filter(([key]) => set[key] !== undefined)
   const unknown = Object.keys(set).filter((key) => key.startsWith('HEDDLE_') && !knownVariables.includes(key))
   return [

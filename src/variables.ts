@@ -80,13 +80,16 @@ export const environmentSchema = z.object({
   NO_COLOR: z.string().optional(),
   HEDDLE_DURABILITY: z.enum(['sync', 'async', 'exit'], 'must be sync, async or exit').optional(),
   HEDDLE_BODY_LIMIT_BYTES: whole(1024, 1_073_741_824),
+  HEDDLE_RUN_EVENTS_MAX_BYTES: whole(1024, 1_099_511_627_776),
+  HEDDLE_RUN_EVENTS_MAX_COUNT: whole(1, 1_000_000_000),
+  HEDDLE_CHECKPOINT_VALUE_MAX_BYTES: whole(1024, 536_870_912),
   HEDDLE_LEASE_SECONDS: whole(1, 3600),
   HEDDLE_EXECUTOR_MEMORY_MB: whole(64, 1_048_576),
+  HEDDLE_EXECUTOR_STALL_SECONDS: whole(0, 86_400),
+  HEDDLE_CANCEL_GRACE_SECONDS: whole(1, 3600),
   HEDDLE_FAILPOINTS: failpoints,
   CORS_ALLOW_ORIGINS: origins,
   PORT: whole(0, 65_535),
-  HEDDLE_EXECUTOR_STALL_SECONDS: whole(0, 86_400),
-  HEDDLE_CANCEL_GRACE_SECONDS: whole(1, 3600),
 })
 
 /** Every variable that has an effect. */

@@ -17,8 +17,16 @@ export interface RedisBusOptions {
   observe: Observe
 }
 
+/** A larger body is left out: it is in the log, and Redis cuts subscribers off that fall behind by megabytes. */
+const MAX_BODY = 1024 * 1024
+/** What Redis has not acknowledged, in characters; past it hints go without their bodies, and past twice as much not at all. */
+const MAX_UNSENT = 8 * 1024 * 1024
+
 /** How long a start waits for Redis; after that it goes on without, and polls until Redis is there. */
 const START_WAIT_MS = 3_000
+
+/** How long a subscriber waits to be heard; after that it goes on, and is told to look for itself once it is. */
+const SUBSCRIBE_WAIT_MS = 25
 
 /** Connects, waiting a moment for the first connection. Throws `ConfigError` for a URL that is none. */
 export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
@@ -28,6 +36,7 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
   /** Channels whose state on the server may not be what the subscribers want. */
   const unsettled = new Set<string>()
   let closed = false
+  let unsent = 0
   let state: 'connecting' | 'up' | 'down' = 'connecting'
   let link: RedisLink
 
@@ -85,14 +94,30 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
     publish(channel, message) {
       if (closed) return
       local.deliver(channel, message)
-      if (link.ready()) link.publish(prefix + channel, origin + encode(message)).catch(failed('publish'))
+      if (!link.ready() || unsent > 2 * MAX_UNSENT) return
+      const fits = message.body === undefined || (message.body.length <= MAX_BODY && unsent <= MAX_UNSENT)
+      const text = origin + encode(fits ? message : { hint: message.hint })
+      unsent += text.length
+      const sent = () => {
+        unsent -= text.length
+      }
+      link.publish(prefix + channel, text).then(sent, (error: unknown) => {
+        sent()
+        failed('publish')(error)
+      })
     },
     async subscribe(channel, listener, onGap) {
       const isFirst = !local.has(channel)
       const remove = local.add(channel, listener, onGap)
+      let isGone = false
       // Another may have begun just now and not be heard yet: asking twice does no harm.
-      if (isFirst || unsettled.has(channel)) await settle(channel)
+      if (isFirst || unsettled.has(channel)) {
+        const settled = settle(channel)
+        // Nobody waits for a slow server: what it does not bring until then is looked up.
+        if (!(await within(SUBSCRIBE_WAIT_MS, settled))) void settled.then(() => isGone || onGap?.())
+      }
       return () => {
+        isGone = true
         if (remove() && !closed) void settle(channel)
       }
     },
@@ -103,6 +128,17 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
       await link.close()
     },
   }
+}
+
+/** False when it takes longer. */
+function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const late = setTimeout(resolve, ms, false)
+    void work.then(() => {
+      clearTimeout(late)
+      resolve(true)
+    })
+  })
 }
 
 /** The hint on one line, then the body as it is: bodies are JSON already, and escaping them again would cost more than sending. */

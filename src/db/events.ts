@@ -1,8 +1,8 @@
 // The event log: reading and pruning (writing is in db/journal.ts). A row holds a batch: a line per event, name, tab,
 // data as JSON; JSON printed by JSON.stringify has no raw line break or tab outside of strings' escapes.
 
-import type { Db } from './db.ts'
-import { sql } from './sql.ts'
+import { type Db, one } from './db.ts'
+import { type Sql, sql } from './sql.ts'
 
 export interface EventBatch {
   first_seq: number
@@ -11,30 +11,82 @@ export interface EventBatch {
   batch: string
 }
 
-/** Batches of a thread that hold events after `seq`, oldest first. */
-export const after = (db: Db, threadId: string, seq: number, limit: number): Promise<EventBatch[]> =>
-  db.rows(sql`select first_seq, last_seq, run_id, batch from events
-    where thread_id = ${threadId} and first_seq > (select coalesce(max(first_seq), 0) - 1 from events
-      where thread_id = ${threadId} and first_seq <= ${seq} + 1) and last_seq > ${seq}
-    order by first_seq limit ${limit}`)
-
-/** Where a thread's log ends now. */
-export const position = async (db: Db, threadId: string): Promise<number> => {
-  const rows = await db.rows<{ seq: number }>(sql`select greatest(t.last_seq,
-      coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)) as seq
-    from threads t where t.thread_id = ${threadId}`)
-  return rows[0]?.seq ?? 0
+/** Some of a thread's log. */
+export interface Page {
+  batches: EventBatch[]
+  /** True where the log goes on behind the page. */
+  more: boolean
 }
 
-/** Where a run's events begin: the seq before its first, or where the log ends while it has none. Asked at once, because its
- *  first event may come in between. */
-export const beginning = async (db: Db, run: { run_id: string; thread_id: string }): Promise<number> => {
-  const rows = await db.rows<{ seq: number }>(sql`select coalesce(
-      (select min(e.first_seq) - 1 from events e where e.run_id = ${run.run_id}),
-      greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id))) as seq
-    from threads t where t.thread_id = ${run.thread_id}`)
-  return rows[0]?.seq ?? 0
+/** What a page may hold, in rows and in bytes; one batch comes whatever its size. */
+const PAGE = { rows: 100, bytes: 4 * 1024 * 1024 }
+
+/** A thread's events after `seq`, oldest first: as many batches as a page holds. */
+export const after = async (db: Db, threadId: string, seq: number): Promise<Page> => {
+  const rows = await db.rows<EventBatch & { rows: number }>(sql`select first_seq, last_seq, run_id, batch, rows from (
+      select first_seq, last_seq, run_id, batch, count(*) over () as rows,
+        sum(octet_length(batch)) over (order by first_seq) - octet_length(batch) as bytes_before
+      from (select * from events where thread_id = ${threadId} and first_seq > (select coalesce(max(first_seq), 0) - 1
+          from events where thread_id = ${threadId} and first_seq <= ${seq} + 1) and last_seq > ${seq}
+        order by first_seq limit ${PAGE.rows}) as page) as sized
+    where bytes_before < ${PAGE.bytes} order by first_seq`)
+  const batches = rows.map(({ rows: _, ...batch }) => batch)
+  const read = rows[0]?.rows ?? 0
+  return { batches, more: read === PAGE.rows || batches.length < read }
 }
+
+const last = sql`greatest(t.last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0))`
+
+/** Where to read a thread from: from what happens next on, from everything, or from what follows an event. */
+export type From = 'now' | 'beginning' | number
+
+/** Where a reader begins. */
+export interface Start {
+  /** The seq to read after. */
+  after: number
+  /** True where the event that follows was kept no longer: what comes next is not what came next. */
+  gap: boolean
+}
+
+const follows = (
+  seq: number,
+): Sql => sql`exists (select 1 from events e where e.thread_id = t.thread_id and e.last_seq > ${seq}
+  and e.first_seq = (select max(b.first_seq) from events b where b.thread_id = t.thread_id and b.first_seq <= ${seq} + 1))`
+
+const start = (from: From, beginning: { after: Sql; gap: Sql }): Sql => {
+  if (from === 'now') return sql`${last} as after, false as gap`
+  if (from === 'beginning') return sql`coalesce(${beginning.after}, ${last}) as after, ${beginning.gap} as gap`
+  return sql`${from}::bigint as after, ${last} > ${from} and not ${follows(from)} as gap`
+}
+
+const ofRun = {
+  after: sql`(select min(e.first_seq) - 1 from events e where e.run_id = r.run_id)`,
+  gap: sql`r.attempt > 0 and r.status not in ('pending', 'running')
+    and not exists (select 1 from events e where e.run_id = r.run_id)`,
+}
+
+/** A run that may be seen (also a temporary one that has ended, until it is swept) and where its reader begins, in one
+ *  statement: its first event may come at any moment. */
+export const startOfRun = (
+  db: Db,
+  run: { run_id: string; thread_id: string | null },
+  from: From,
+  visible: Sql,
+): Promise<(Start & { run_id: string; thread_id: string }) | undefined> =>
+  one(
+    db.rows(sql`select r.run_id, t.thread_id, ${start(from, ofRun)}
+      from runs r join threads t using (thread_id)
+      where r.run_id = ${run.run_id} and (${run.thread_id}::uuid is null or r.thread_id = ${run.thread_id})
+        and exists (select 1 from threads where threads.thread_id = r.thread_id and ${visible})`),
+  )
+
+/** The same for a whole thread that may be seen. */
+export const startOfThread = (db: Db, threadId: string, from: From): Promise<Start | undefined> =>
+  one(
+    db.rows(
+      sql`select ${start(from, { after: sql`0`, gap: sql`false` })} from threads t where t.thread_id = ${threadId}`,
+    ),
+  )
 
 /** Where each thread's log ends, for threads that grew past what the caller has seen. */
 export const grown = (
@@ -44,6 +96,11 @@ export const grown = (
 ): Promise<{ thread_id: string }[]> =>
   db.rows(sql`select n.thread_id from unnest(${threadIds}::uuid[], ${seen}::bigint[]) as n(thread_id, seq)
     where exists (select 1 from events e where e.thread_id = n.thread_id and e.first_seq > n.seq)`)
+
+/** Those among some threads that are no longer. */
+export const gone = (db: Db, threadIds: readonly string[]): Promise<{ thread_id: string }[]> =>
+  db.rows(sql`select n.thread_id from unnest(${threadIds}::uuid[]) as n(thread_id)
+    where not exists (select 1 from threads t where t.thread_id = n.thread_id)`)
 
 /** Deletes events of runs that ended more than `seconds` ago, in a small batch; gives how many rows went. */
 export const prune = async (db: Db, seconds: number, limit: number): Promise<number> => {

@@ -3,8 +3,9 @@
 
 import type { Bus } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
+import * as events from '../db/events.ts'
 import type { Claimed } from '../db/queue.ts'
-import * as runs from '../db/runs.ts'
+import type * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
 import type { Fail } from '../failpoints.ts'
@@ -15,10 +16,10 @@ import { type CreateRequest, type Creation, createRun, newIds, readAssistant } f
 import {
   followRun,
   followThread,
+  fromOf,
   type Result,
   resultText,
   type SentEvent,
-  startOf,
   type ThreadMode,
   type Wanted,
   waitForResult,
@@ -155,15 +156,18 @@ export function createEngine(deps: {
     return creation
   }
 
-  async function joinStream(run: RunRef, lastEventId: string | null, wanted: Wanted): Promise<Events> {
+  /** Follows a run that exists and may be seen; undefined where there is none. One statement for each reader. */
+  async function joinStream(
+    asked: { run_id: string; thread_id: string | null },
+    from: events.From,
+    visible: Sql,
+    wanted: Wanted,
+  ): Promise<{ run: RunRef; events: Events } | undefined> {
+    const found = await events.startOfRun(db, asked, from, visible)
+    if (found === undefined) return undefined
+    const { after, gap, ...run } = found
     const tail = await tails.open(run.thread_id)
-    try {
-      const after = await startOf(db, run, lastEventId)
-      return (signal) => followRun({ db }, tail, run, { after, caughtUp: false, wanted, signal })
-    } catch (error) {
-      tail.close()
-      throw error
-    }
+    return { run, events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, signal }) }
   }
 
   async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
@@ -201,11 +205,13 @@ export function createEngine(deps: {
       const open = await tail
       if (creation.replayed) {
         open.close()
-        return { run: creation.run, replayed: true, events: await joinStream(creation.run, '-1', wanted) }
+        const joined = await joinStream(creation.run, 'beginning', request.visible, wanted)
+        if (joined === undefined) throw new ApiError('run_not_found')
+        return { run: creation.run, replayed: true, events: joined.events }
       }
       const { run, after, claimed } = creation
-      const options = { after, caughtUp: claimed !== undefined, wanted }
-      return { run, replayed: false, events: (signal) => followRun({ db }, open, run, { ...options, signal }) }
+      const options = { after, gap: false, caughtUp: claimed !== undefined, wanted }
+      return { run, replayed: false, events: (signal) => followRun(open, run, { ...options, signal }) }
     },
 
     async wait(request, signal) {
@@ -233,24 +239,16 @@ export function createEngine(deps: {
     },
 
     async joinStream(run, options) {
-      const row = await runs.result(db, run.thread_id, run.run_id, options.visible)
-      // A temporary run that has ended can still be followed until it is swept: its reader may have lost the connection.
-      if (row === undefined) throw new ApiError('run_not_found', `There is no run ${run.run_id}.`)
-      return { run: row, events: await joinStream(row, options.lastEventId, options.wanted) }
+      const joined = await joinStream(run, fromOf(options.lastEventId), options.visible, options.wanted)
+      if (joined === undefined) throw new ApiError('run_not_found', `There is no run ${run.run_id}.`)
+      return joined
     },
 
     async threadStream(threadId, { lastEventId, modes }) {
+      const found = await events.startOfThread(db, threadId, fromOf(lastEventId))
+      if (found === undefined) throw new ApiError('thread_not_found', `The thread ${threadId} does not exist.`)
       const tail = await tails.open(threadId)
-      try {
-        const after =
-          lastEventId === '-' || lastEventId === '-1'
-            ? 0
-            : await startOf(db, { run_id: threadId, thread_id: threadId }, lastEventId)
-        return (signal) => followThread(tail, { after, modes, signal })
-      } catch (error) {
-        tail.close()
-        throw error
-      }
+      return (signal) => followThread(tail, { ...found, modes, caughtUp: false, signal })
     },
 
     async cancel(request, signal = new AbortController().signal) {
@@ -258,7 +256,7 @@ export function createEngine(deps: {
       const tail = await tails.open(request.thread_id)
       const stop = new AbortController()
       try {
-        const ended = tail.ended(request.run_id, AbortSignal.any([signal, stop.signal]))
+        const ended = tail.ended(request.run_id, { ask: false, signal: AbortSignal.any([signal, stop.signal]) })
         const plan = await cancelRun(cancelling, request)
         if (plan.wished.length > 0) await ended
       } finally {

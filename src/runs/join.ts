@@ -2,17 +2,19 @@
 // what happens live, once each and in order, up to `end`; never changes a run.
 
 import type { Db } from '../db/db.ts'
-import * as events from '../db/events.ts'
+import type * as events from '../db/events.ts'
 import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
+import { TRUNCATED } from './cap.ts'
 import { hasEnded } from './lifecycle.ts'
-import { CHECKPOINT, decodeBatch, END, type LoggedEvent } from './log.ts'
-import type { Ended, Tail } from './tails.ts'
+import { CHECKPOINT, END, type LoggedEvent } from './log.ts'
+import type { Tail } from './tails.ts'
 
 /** One event as it goes to a client. */
 export interface SentEvent {
-  id: string
+  /** Strictly rising; absent where an event has no place of its own in the log. */
+  id?: string
   event: string
   data: string
 }
@@ -55,7 +57,7 @@ export async function waitForResult(
   signal: AbortSignal,
 ): Promise<Result | undefined> {
   const stop = new AbortController()
-  const done = tail.ended(run.run_id, AbortSignal.any([signal, stop.signal]))
+  const done = tail.ended(run.run_id, { ask: false, signal: AbortSignal.any([signal, stop.signal]) })
   done.catch(() => {})
   try {
     // Asked after listening began, so an end in between is seen by one of both.
@@ -70,72 +72,71 @@ export async function waitForResult(
   }
 }
 
-/** Where a join begins: the seq to read after. */
-export async function startOf(
-  db: Db,
-  run: { run_id: string; thread_id: string },
-  lastEventId: string | null,
-): Promise<number> {
-  if (lastEventId === null || lastEventId === '') return events.position(db, run.thread_id)
-  if (lastEventId === '-1' || lastEventId === '-') return events.beginning(db, run)
+/** Where a client asks to begin. Throws `validation_failed`. */
+export function fromOf(lastEventId: string | null): events.From {
+  if (lastEventId === null || lastEventId === '') return 'now'
+  if (lastEventId === '-1' || lastEventId === '-') return 'beginning'
   if (!/^\d{1,15}$/.test(lastEventId)) {
     throw new ApiError('validation_failed', 'Last-Event-ID must be the id of an event of this thread, or -1 for all.')
   }
   return Number(lastEventId)
 }
 
+/** What a client is told first that asks for what is kept no longer. */
+export const GAP: Omit<SentEvent, 'id'> = {
+  event: 'gap',
+  data: JSON.stringify({
+    message:
+      'Events that followed this place are kept no longer: what comes next is not all that was. Read the state of the thread for what they led to.',
+  }),
+}
+
+/** Where a reader of a run or thread goes on. */
+export interface Following extends events.Start {
+  /** Nothing after `after` was in the log when the tail was opened. */
+  caughtUp: boolean
+  signal: AbortSignal
+}
+
 /** A run's events after `after`, up to and with `end`. Owns the tail and closes it. */
 export async function* followRun(
-  deps: { db: Db },
   tail: Tail,
   run: { run_id: string; thread_id: string },
-  options: { after: number; caughtUp: boolean; wanted: Wanted; signal: AbortSignal },
+  options: Following & { wanted: Wanted },
 ): AsyncGenerator<SentEvent, void, undefined> {
   const wants = filter(options.wanted)
   const stop = new AbortController()
-  let last = options.after
+  let end: SentEvent | undefined
   try {
     // A run that never began, or whose thread is deleted, has no last event: only this tells of its end for certain.
-    tail.ended(run.run_id, AbortSignal.any([options.signal, stop.signal])).catch(() => {})
-    // Asked after listening began: a run that ended before says nothing more, and is read from the log alone.
-    const over = !options.caughtUp && (await runs.ended(deps.db, [run.run_id])).length > 0
-    const items = over ? readLog(deps.db, run.thread_id, options.after) : tail.follow(options.after, options)
-    let ended = over
-    for await (const item of items) {
+    const signal = AbortSignal.any([options.signal, stop.signal])
+    tail.ended(run.run_id, { ask: !options.caughtUp, signal }).catch(() => {})
+    if (options.gap) yield GAP
+    for await (const item of tail.follow(options.after, options)) {
+      if ('gone' in item) continue
       if ('ended' in item) {
-        ended ||= item.ended === run.run_id
-        if (ended) break
-        continue
+        if (item.ended !== run.run_id) continue
+        end = { event: 'end', data: 'null' }
+        break
       }
       if (item.run_id !== run.run_id) continue
-      last = item.seq
       if (item.event === END) {
-        ended = true
+        end = { id: String(item.seq), event: 'end', data: 'null' }
         break
       }
       if (wants(item)) yield { id: String(item.seq), event: item.event, data: item.data }
     }
     if (options.signal.aborted) return
     // Who is told of an end does not come back.
-    if (!ended) throw new ApiError('shutting_down')
-    yield { id: String(last), event: 'end', data: 'null' }
+    if (end === undefined) throw new ApiError('shutting_down')
+    yield end
   } finally {
     stop.abort()
     tail.close()
   }
 }
 
-async function* readLog(db: Db, threadId: string, after: number): AsyncGenerator<LoggedEvent | Ended, void, undefined> {
-  for (let seq = after; ; ) {
-    const page = await events.after(db, threadId, seq, 100)
-    for (const batch of page) yield* decodeBatch(batch, seq)
-    const last = page.at(-1)
-    if (last === undefined) return
-    seq = last.last_seq
-  }
-}
-
-const ALWAYS = new Set(['metadata', 'error', 'feedback'])
+const ALWAYS = new Set(['metadata', 'error', 'feedback', TRUNCATED])
 const MODE_OF: Readonly<Record<string, string>> = {
   messages: 'messages-tuple',
   'messages/metadata': 'messages',
@@ -172,27 +173,33 @@ function within(namespace: readonly string[], wanted: string): boolean {
 /** Which events of a thread are wanted. */
 export type ThreadMode = 'run_modes' | 'lifecycle' | 'state_update'
 
-/** A thread's events over all its runs; ends only when the signal aborts. Owns the tail and closes it. */
+/** A thread's events over all its runs; ends when the thread is deleted, or the signal aborts. Owns the tail and closes it. */
 export async function* followThread(
   tail: Tail,
-  options: { after: number; modes: readonly ThreadMode[]; signal: AbortSignal },
+  options: Following & { modes: readonly ThreadMode[] },
 ): AsyncGenerator<SentEvent, void, undefined> {
   const has = (mode: ThreadMode) => options.modes.includes(mode)
+  const tells = has('run_modes') || has('lifecycle')
   try {
-    for await (const item of tail.follow(options.after, { caughtUp: false, signal: options.signal })) {
+    if (options.gap) yield GAP
+    for await (const item of tail.follow(options.after, { ...options, untilGone: true })) {
+      if ('gone' in item) return
       if ('ended' in item) continue
       const id = String(item.seq)
       if (item.event === END) {
         const end = JSON.parse(item.data) as { status: string }
         const data = JSON.stringify({ run_id: item.run_id, status: end.status })
-        if (has('state_update')) yield { id, event: 'state_update', data }
-        if (has('run_modes') || has('lifecycle')) yield { id, event: 'run_done', data }
+        // Two events for one of the log: only the last has its id, so that whoever saw just the first gets both again.
+        if (has('state_update')) yield { ...(!tells && { id }), event: 'state_update', data }
+        if (tells) yield { id, event: 'run_done', data }
       } else if (item.event === 'metadata' || item.event === 'error') {
-        if (has('run_modes') || has('lifecycle')) yield { id, event: item.event, data: item.data }
+        if (tells) yield { id, event: item.event, data: item.data }
       } else if (!item.event.startsWith('__') && has('run_modes')) {
         yield { id, event: item.event, data: item.data }
       }
     }
+    // The server ends it, and not the thread: the client is to come back.
+    if (!options.signal.aborted) throw new ApiError('shutting_down')
   } finally {
     tail.close()
   }

@@ -1,45 +1,42 @@
-// Following threads' event logs. In charge of one bus subscription per thread and process however many clients join, of
-// closing every gap from the log, and of noticing what lost messages did not say; never the source of an event itself.
+// Following threads' event logs: which threads are followed in this process, and what lost messages did not say, asked of
+// the database for all of them at once. What happens on one thread is in tail.ts.
 
-import type { Bus, BusMessage } from '../bus/bus.ts'
+import type { Bus } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
+import { isUnreachable } from '../db/health.ts'
 import * as runs from '../db/runs.ts'
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
-import { decodeBatch, type LoggedEvent } from './log.ts'
+import type { LoggedEvent } from './log.ts'
+import { type Ended, type Gone, Shared } from './tail.ts'
 
-/** The bus channel of a thread. */
-export const threadChannel = (threadId: string): string => `thread:${threadId}`
-
-/** Said when a run ended, besides the events of its last batch. */
-export interface Ended {
-  ended: string
-  status: string
-}
+export { type Ended, type Gone, threadChannel } from './tail.ts'
 
 export interface Tail {
   /** The thread's events after `after`, in order, and word of runs that ended; goes on until `signal` aborts or the
-   *  iterator is closed. `caughtUp` says that nothing after `after` was in the log when the tail was opened. */
+   *  iterator is closed. `caughtUp` says that nothing after `after` was in the log when the tail was opened; `untilGone` that
+   *  the thread is there and that its end is to be told. */
   follow(
     after: number,
-    options: { caughtUp: boolean; signal?: AbortSignal },
-  ): AsyncGenerator<LoggedEvent | Ended, void, undefined>
+    options: { caughtUp: boolean; untilGone?: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<LoggedEvent | Ended | Gone, void, undefined>
   /** Resolves when the run has ended, with its status; undefined when the signal aborts first. Rejects with
-   *  `shutting_down` when everything closes. While it is waited for, followers are told of that end however it is noticed. */
-  ended(runId: string, signal?: AbortSignal): Promise<string | undefined>
+   *  `shutting_down` when everything closes. While it is waited for, followers are told of that end however it is noticed.
+   *  `ask` has the database asked soon: the run may have ended before. */
+  ended(runId: string, options: { ask: boolean; signal?: AbortSignal }): Promise<string | undefined>
   close(): void
 }
 
 export interface Tails {
-  /** Resolves when what happens on the thread from now on will be heard. Close what you opened. */
+  /** Resolves when what happens on the thread from now on will be heard, or found in the log if the bus is slow: nobody
+   *  waits long for the bus. Close what you opened. */
   open(threadId: string): Promise<Tail>
   close(): void
 }
 
-/** A follower that leaves more than this unread reads it from the log later instead. */
-const MAX_BUFFERED = 1024 * 1024
-const PAGE = 100
+/** How long opening a tail waits for the bus; then it goes on, and looks into the log once the bus is there. */
+const BUS_WAIT_MS = 20
 
 export function createTails(
   deps: { db: Db; bus: Bus; observe: Observe },
@@ -51,6 +48,8 @@ export function createTails(
   timer.unref()
   let closed = false
   let polling = false
+  let asking: Promise<void> | undefined
+  let askAgain = false
 
   async function poll(): Promise<void> {
     if (polling || threads.size === 0) return
@@ -58,25 +57,47 @@ export function createTails(
     try {
       const watched = [...threads.values()]
       const positions = watched.map((shared) => shared.position())
-      const grown = await events.grown(
-        deps.db,
-        watched.map((shared) => shared.threadId),
-        positions,
-      )
-      for (const { thread_id } of grown) threads.get(thread_id)?.missed()
-      const awaited = watched.flatMap((shared) => [...shared.waiting.keys()])
-      if (awaited.length === 0) return
-      const done = new Map((await runs.ended(deps.db, awaited)).map((row) => [row.run_id, row.status]))
-      for (const shared of watched) {
-        for (const runId of shared.waiting.keys()) {
-          const status = done.get(runId)
-          if (status !== undefined) shared.end({ ended: runId, status })
-        }
-      }
+      const ids = watched.map((shared) => shared.threadId)
+      for (const { thread_id } of await events.grown(deps.db, ids, positions)) threads.get(thread_id)?.missed()
+      const followed = watched.flatMap((shared) => (shared.isFollowedUntilGone() ? [shared.threadId] : []))
+      if (followed.length > 0)
+        for (const { thread_id } of await events.gone(deps.db, followed)) threads.get(thread_id)?.vanish()
+      await lookForEnds()
     } catch (error) {
-      deps.observe({ kind: 'background_failed', service: 'tails', error })
+      if (!isUnreachable(error)) deps.observe({ kind: 'background_failed', service: 'tails', error })
     } finally {
       polling = false
+    }
+  }
+
+  async function lookForEnds(): Promise<void> {
+    const watched = [...threads.values()]
+    const awaited = watched.flatMap((shared) => [...shared.waiting.keys()])
+    if (awaited.length === 0) return
+    const done = new Map((await runs.ended(deps.db, awaited)).map((row) => [row.run_id, row.status]))
+    if (done.size === 0) return
+    for (const shared of watched) {
+      for (const runId of shared.waiting.keys()) {
+        const status = done.get(runId)
+        if (status !== undefined) shared.end({ ended: runId, status })
+      }
+    }
+  }
+
+  /** Looks for ends soon: one statement for everybody who asks while the one before is under way. */
+  function ask(): void {
+    askAgain = true
+    asking ??= askOn().finally(() => {
+      asking = undefined
+    })
+  }
+
+  async function askOn(): Promise<void> {
+    while (askAgain && !closed) {
+      await new Promise(setImmediate)
+      askAgain = false
+      // Who gets no answer now is answered by the poll.
+      await lookForEnds().catch(() => {})
     }
   }
 
@@ -99,14 +120,18 @@ export function createTails(
         mine.stop()
       }
       try {
-        await mine.ready
+        await mine.ready(BUS_WAIT_MS)
       } catch (error) {
         close()
         throw error
       }
       return {
-        follow: (after, { caughtUp, signal }) => mine.follow(after, caughtUp, signal),
-        ended: (runId, signal) => mine.whenEnded(runId, signal),
+        follow: (after, how) => mine.follow(after, how),
+        ended: (runId, how) => {
+          const ended = mine.whenEnded(runId, how.signal)
+          if (how.ask) ask()
+          return ended
+        },
         close,
       }
     },
@@ -116,175 +141,5 @@ export function createTails(
       for (const shared of threads.values()) shared.stop()
       threads.clear()
     },
-  }
-}
-
-interface Follower {
-  after: number
-  behind: boolean
-  queue: (events.EventBatch | Ended)[]
-  buffered: number
-  wake: () => void
-}
-
-class Shared {
-  readonly threadId: string
-  readonly ready: Promise<void>
-  readonly waiting = new Map<string, Set<(status: string | undefined) => void>>()
-  users = 0
-  #db: Db
-  #followers = new Set<Follower>()
-  #reads = new Map<number, Promise<events.EventBatch[]>>()
-  #unsubscribe: (() => void) | undefined
-  #stopped = false
-
-  constructor(threadId: string, deps: { db: Db; bus: Bus }) {
-    this.threadId = threadId
-    this.#db = deps.db
-    this.ready = deps.bus
-      .subscribe(
-        threadChannel(threadId),
-        (message) => this.#hear(message),
-        () => this.missed(),
-      )
-      .then((unsubscribe) => {
-        if (this.#stopped) unsubscribe()
-        else this.#unsubscribe = unsubscribe
-      })
-  }
-
-  /** What every follower has seen at least; nothing new matters to a tail without followers. */
-  position(): number {
-    return Math.min(Number.MAX_SAFE_INTEGER, ...[...this.#followers].map(({ after }) => after))
-  }
-
-  #hear({ hint, body }: BusMessage): void {
-    const { first, last, run_id, ended, status } = hint
-    if (typeof first === 'number' && typeof last === 'number' && typeof run_id === 'string') {
-      if (body === undefined) this.missed()
-      else this.#push({ first_seq: first, last_seq: last, run_id, batch: body }, body.length)
-    }
-    if (typeof ended !== 'string' || typeof status !== 'string') return
-    if (body === undefined) this.end({ ended, status })
-    else this.#say({ ended, status })
-  }
-
-  /** A run has ended, and its last events did not come along: they are in the log. */
-  end(ended: Ended): void {
-    this.missed()
-    this.#say(ended)
-  }
-
-  #say(ended: Ended): void {
-    for (const told of this.waiting.get(ended.ended) ?? []) told(ended.status)
-    this.#push(ended, 0)
-  }
-
-  #push(item: events.EventBatch | Ended, size: number): void {
-    this.#reads.clear()
-    for (const follower of this.#followers) {
-      if (size > 0 && follower.buffered + size > MAX_BUFFERED) {
-        follower.queue = follower.queue.filter((queued) => 'ended' in queued)
-        follower.buffered = 0
-        follower.behind = true
-      } else {
-        follower.queue.push(item)
-        follower.buffered += size
-      }
-      follower.wake()
-    }
-  }
-
-  /** Something may have gone unheard: everybody looks into the log. */
-  missed(): void {
-    this.#reads.clear()
-    for (const follower of this.#followers) {
-      follower.behind = true
-      follower.wake()
-    }
-  }
-
-  stop(): void {
-    this.#stopped = true
-    this.#unsubscribe?.()
-    for (const follower of this.#followers) follower.wake()
-    for (const waiting of [...this.waiting.values()]) for (const told of [...waiting]) told(undefined)
-  }
-
-  async whenEnded(runId: string, signal?: AbortSignal): Promise<string | undefined> {
-    return new Promise((resolve, reject) => {
-      const told = this.waiting.get(runId) ?? new Set()
-      this.waiting.set(runId, told)
-      const done = (status: string | undefined) => {
-        told.delete(tell)
-        if (told.size === 0) this.waiting.delete(runId)
-        signal?.removeEventListener('abort', stop)
-        if (this.#stopped) reject(new ApiError('shutting_down'))
-        else resolve(status)
-      }
-      const tell = (status: string | undefined) => done(status)
-      const stop = () => done(undefined)
-      told.add(tell)
-      if (signal?.aborted || this.#stopped) stop()
-      else signal?.addEventListener('abort', stop)
-    })
-  }
-
-  async *follow(
-    after: number,
-    caughtUp: boolean,
-    signal?: AbortSignal,
-  ): AsyncGenerator<LoggedEvent | Ended, void, undefined> {
-    const follower: Follower = { after, behind: !caughtUp, queue: [], buffered: 0, wake: () => {} }
-    this.#followers.add(follower)
-    const wake = () => follower.wake()
-    signal?.addEventListener('abort', wake)
-    try {
-      while (!signal?.aborted && !this.#stopped) {
-        if (follower.behind) {
-          follower.behind = false
-          const page = await this.#read(follower.after)
-          if (page.length === PAGE) follower.behind = true
-          for (const batch of page) yield* this.#advance(follower, batch)
-          continue
-        }
-        const item = follower.queue.shift()
-        if (item === undefined) {
-          await new Promise<void>((resolve) => {
-            follower.wake = resolve
-            if (signal?.aborted || follower.behind) resolve()
-          })
-        } else if ('ended' in item) {
-          yield item
-        } else {
-          follower.buffered -= item.batch.length
-          // A gap: what lies between is in the log, and this batch with it, since it was sent after its commit.
-          if (item.first_seq > follower.after + 1) follower.behind = true
-          else yield* this.#advance(follower, item)
-        }
-      }
-    } finally {
-      signal?.removeEventListener('abort', wake)
-      this.#followers.delete(follower)
-    }
-  }
-
-  *#advance(follower: Follower, batch: events.EventBatch): Generator<LoggedEvent, void, undefined> {
-    if (batch.last_seq <= follower.after) return
-    for (const event of decodeBatch(batch, follower.after)) {
-      follower.after = event.seq
-      yield event
-    }
-  }
-
-  /** Followers at the same place share one read, unless something was said since it began: it may not hold that. */
-  #read(after: number): Promise<events.EventBatch[]> {
-    const under = this.#reads.get(after)
-    if (under !== undefined) return under
-    const read = events.after(this.#db, this.threadId, after, PAGE).finally(() => {
-      if (this.#reads.get(after) === read) this.#reads.delete(after)
-    })
-    this.#reads.set(after, read)
-    return read
   }
 }

@@ -4,6 +4,7 @@
 
 import type { Bus, BusMessage } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
+import { createHealth } from '../db/health.ts'
 import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
 import { LeaseLost } from '../errors.ts'
@@ -41,7 +42,12 @@ export interface Journal {
   idle(): Promise<void>
 }
 
+/** The most that one statement is given to write, in bytes: it must stay far below what Postgres takes (a parameter is less
+ *  than a gigabyte). What one run brings at once is not divided; the executor holds that to a mebibyte and one message. */
+const MAX_BATCH_BYTES = 16 * 1024 * 1024
+
 interface Pending {
+  bytes: number
   events: StreamEvent[]
   puts: CheckpointPut[]
   writes: WritesPut[]
@@ -57,9 +63,12 @@ export function createJournal(deps: {
   observe: Observe
   /** False once this worker's lease may have passed to others: then nothing more may be written. */
   trusted: () => boolean
+  /** The most that one value of a checkpoint may take; absent, any size is stored. */
+  maxValueBytes?: number
   /** Called at failpoints, in tests. */
   fail?: Fail | undefined
 }): Journal {
+  const health = createHealth('journal', deps.observe)
   let gathering = new Map<Held, Pending>()
   let committing = new Map<Held, Pending>()
   let running: Promise<void> | undefined
@@ -70,8 +79,7 @@ export function createJournal(deps: {
     // A turn of the event loop lets what arrived together be written together.
     await new Promise(setImmediate)
     while (gathering.size > 0) {
-      committing = gathering
-      gathering = new Map()
+      ;[committing, gathering] = divide(gathering)
       const batch = [...committing]
       const entries = batch.map(([held, pending]) => entryOf(held, pending))
       const failures = await persist(entries)
@@ -96,13 +104,14 @@ export function createJournal(deps: {
       try {
         if (deps.fail) await failBefore(deps.fail, entries)
         const written = await commit(deps.db, entries)
+        health.worked()
         if (deps.fail) await failAfter(deps.fail, entries)
         return entries.map(({ run_id, epoch }, i) =>
           written.has(i) ? undefined : new LeaseLost(`run ${run_id} is no longer held at epoch ${epoch}`),
         )
       } catch (error) {
         if (!isOutage(error)) return entries.length === 1 ? [error as Error] : oneByOne(entries)
-        deps.observe({ kind: 'database_failed', where: 'journal', error })
+        health.failed(error)
         await new Promise((resolve) => setTimeout(resolve, wait))
       }
     }
@@ -135,6 +144,11 @@ export function createJournal(deps: {
 
   return {
     append(held, what) {
+      const large = refused.has(held) ? undefined : tooLarge(what, deps.maxValueBytes ?? Number.POSITIVE_INFINITY)
+      if (large !== undefined) {
+        refused.set(held, large)
+        return Promise.reject(large)
+      }
       const failure = refused.get(held)
       if (failure !== undefined && what.settle === undefined) return Promise.reject(failure)
       let pending = gathering.get(held)
@@ -146,6 +160,7 @@ export function createJournal(deps: {
       if (what.put) pending.puts.push(what.put)
       if (what.writes) pending.writes.push(what.writes)
       if (what.settle) pending.settle = what.settle
+      pending.bytes += sizeOf(what)
       if (!what.lazy) running ??= drain()
       return pending.done
     },
@@ -173,6 +188,36 @@ async function failAfter(fail: Fail, entries: readonly Entry[]): Promise<void> {
   if (entries.some(({ settle }) => settle)) await fail('after_finalize_before_ack')
 }
 
+/** What is written now, and what has to wait for the next batch, in order. */
+function divide(waiting: Map<Held, Pending>): [Map<Held, Pending>, Map<Held, Pending>] {
+  let bytes = 0
+  const [now, later] = [new Map<Held, Pending>(), new Map<Held, Pending>()]
+  for (const [held, pending] of waiting) {
+    bytes += pending.bytes
+    const fits = now.size === 0 || (later.size === 0 && bytes <= MAX_BATCH_BYTES)
+    ;(fits ? now : later).set(held, pending)
+  }
+  return [now, later]
+}
+
+function sizeOf({ events, put, writes, settle }: Append): number {
+  let bytes = settle?.values?.length ?? 0
+  for (const { event, data } of events ?? []) bytes += event.length + data.length
+  for (const { blob } of put?.values ?? []) bytes += blob.bytes.length
+  for (const { blob } of writes?.writes ?? []) bytes += blob.bytes.length
+  return bytes
+}
+
+/** Why this must not be stored at all, where it must not. */
+function tooLarge({ put, writes }: Append, max: number): Error | undefined {
+  const large = [...(put?.values ?? []), ...(writes?.writes ?? [])].find(({ blob }) => blob.bytes.length > max)
+  if (large === undefined) return undefined
+  const mebibytes = (bytes: number) => `${Math.round((bytes / 1024 / 1024) * 10) / 10} MiB`
+  return new Error(
+    `the value of channel "${large.channel}" takes ${mebibytes(large.blob.bytes.length)}, more than the ${mebibytes(max)} that one value of a checkpoint may take. Keep large data elsewhere and its address in the state, or raise HEDDLE_CHECKPOINT_VALUE_MAX_BYTES.`,
+  )
+}
+
 function newPending(): Pending {
   let resolve!: () => void
   let reject!: (error: unknown) => void
@@ -182,7 +227,7 @@ function newPending(): Pending {
   })
   // Every append hands out the same promise; one that nobody awaits must not end the process.
   done.catch(() => {})
-  return { events: [], puts: [], writes: [], settle: undefined, done, resolve, reject }
+  return { bytes: 0, events: [], puts: [], writes: [], settle: undefined, done, resolve, reject }
 }
 
 function entryOf(held: Held, { events, puts, writes, settle }: Pending): Entry {

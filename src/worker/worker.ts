@@ -10,11 +10,12 @@ import type { AbortReason } from '../executor/protocol.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { CANCEL_CHANNEL } from '../runs/cancel.ts'
+import { type Cap, createCap, type StreamLimits } from '../runs/cap.ts'
 import type { LocalWorker } from '../runs/engine.ts'
 import { type Execution, execute, type Finished } from '../runs/execute.ts'
 import type { Result } from '../runs/join.ts'
 import { threadChannel } from '../runs/tails.ts'
-import type { Held, Journal } from './journal.ts'
+import type { Append, Held, Journal } from './journal.ts'
 import { createKeeper } from './keeper.ts'
 import { createLoop } from './loop.ts'
 import { rescue } from './rescuer.ts'
@@ -27,6 +28,8 @@ export interface WorkerOptions {
   abortGraceMs: number
   /** How often the queue is looked at when no hint comes. */
   pollMs: number
+  /** How much of what one attempt of a run streams is kept. */
+  stream: StreamLimits
 }
 
 export interface Worker extends LocalWorker {
@@ -138,11 +141,13 @@ export function createWorker(
       epoch: claimed.epoch,
       seq: claimed.last_seq,
     }
+    const ids = { run_id: claimed.run_id, thread_id: claimed.thread_id, attempt: claimed.attempt }
+    const cap = createCap(options.stream, (limit, max) => observe({ kind: 'run_events_capped', ...ids, limit, max }))
     const execution = execute(
       {
         db,
         executor: deps.executor,
-        journal: { append: (what) => journal.append(held, what) },
+        journal: { append: (what) => append(held, cap, what) },
         fail: deps.fail,
         maxAttempts: options.maxAttempts,
         runTimeoutSeconds: options.runTimeoutSeconds,
@@ -158,6 +163,15 @@ export function createWorker(
       announce(claimed, finished, performance.now() - began)
       if (!stopping && waiting) claimer.wake()
     })
+  }
+
+  async function append(held: Held, cap: Cap, what: Append): Promise<void> {
+    if (what.events === undefined) return journal.append(held, what)
+    const events = cap.admit(what.events)
+    if (events.length > 0 || what.put !== undefined || what.settle !== undefined)
+      return journal.append(held, { ...what, events })
+    // Nothing to write; the other runs get their turn before the executor sends more.
+    await new Promise(setImmediate)
   }
 
   function announce({ run_id, thread_id, attempt }: Claimed, finished: Finished, ms: number): void {

@@ -24,9 +24,9 @@ beforeAll(async () => {
 afterAll(() => database.close())
 
 const bus = createMemoryBus()
-const make = (db: Db = database, trusted = () => true) => {
+const make = (db: Db = database, trusted = () => true, maxValueBytes = 1024 * 1024) => {
   const seen: Observation[] = []
-  return { journal: createJournal({ db, bus, observe: (one) => seen.push(one), trusted }), seen }
+  return { journal: createJournal({ db, bus, observe: (one) => seen.push(one), trusted, maxValueBytes }), seen }
 }
 /** A running run on a thread of its own. */
 async function held(): Promise<Held> {
@@ -65,7 +65,7 @@ const checkpoints = async (of: Held) =>
     )
   ).map(({ checkpoint_id }) => checkpoint_id)
 const logged = async (of: Held) =>
-  (await events.after(database, of.thread_id, 0, 100)).map(({ first_seq, last_seq, batch }) => [
+  (await events.after(database, of.thread_id, 0)).batches.map(({ first_seq, last_seq, batch }) => [
     first_seq,
     last_seq,
     batch,
@@ -172,7 +172,7 @@ test('an outage is waited out while the lease lasts, and everything is written o
   const one = await held()
   await journal.append(one, { events: [event('a')], put: put(one, '1') })
   expect(await logged(one)).toEqual([[1, 1, 'a\t1']])
-  expect(seen.map(({ kind }) => kind)).toEqual(['database_failed', 'database_failed'])
+  expect(seen.map(({ kind }) => kind)).toEqual(['database_failed', 'database_restored'])
 })
 
 test('once the lease may have passed on, nothing is tried any more', async () => {
@@ -200,4 +200,46 @@ test('idle is when everything appended has been dealt with', async () => {
   await journal.idle()
   expect(done).toBe(true)
   await journal.idle()
+})
+
+test('a statement is bounded in bytes: what does not fit is in the next one, and the order is kept', async () => {
+  const commits: number[] = []
+  const db: Db = {
+    ...database,
+    rows: (query) => {
+      commits.push(
+        query.values.flat().reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 0), 0),
+      )
+      return database.rows(query)
+    },
+  }
+  const { journal } = make(db)
+  const data = JSON.stringify('x'.repeat(6 * 1024 * 1024))
+  const all = await Promise.all([held(), held(), held(), held()])
+  const first = all.map((of) => journal.append(of, { events: [{ event: 'big', data }] }))
+  const second = all.map((of) => journal.append(of, { events: [event('small')] }))
+  await Promise.all([...first, ...second])
+  expect(commits.length).toBeGreaterThan(1)
+  for (const bytes of commits) expect(bytes).toBeLessThan(16 * 1024 * 1024 + 10_000)
+  for (const of of all) {
+    const names = (await logged(of)).flatMap(([, , batch]) =>
+      String(batch)
+        .split('\n')
+        .map((line) => line.split('\t')[0]),
+    )
+    expect(names).toEqual(['big', 'small'])
+  }
+})
+
+test('a value that is too large is not stored, nor is anything after it; the end of its run is', async () => {
+  const { journal } = make()
+  const of = await held()
+  await journal.append(of, { put: put(of, 'a') })
+  const large = put(of, 'b', 'heap')
+  large.values.push({ channel: 'heap', version: 'b2', blob: { type: 'json', bytes: Buffer.alloc(2 * 1024 * 1024) } })
+  await expect(journal.append(of, { put: large })).rejects.toThrow(/channel "heap" takes 2 MiB, more than the 1 MiB/)
+  await expect(journal.append(of, { put: put(of, 'c') })).rejects.toThrow(/heap/)
+  await journal.append(of, { events: [event('end')], settle })
+  expect(await checkpoints(of)).toEqual(['a'])
+  expect(await runs.result(database, null, of.run_id, all)).toMatchObject({ status: 'success' })
 })

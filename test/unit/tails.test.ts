@@ -6,12 +6,13 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Bus, BusMessage } from '../../src/bus/bus.ts'
 import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database, Db } from '../../src/db/db.ts'
+import * as events from '../../src/db/events.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
 import { silent } from '../../src/observe.ts'
 import type { LoggedEvent } from '../../src/runs/log.ts'
-import { createTails, type Ended, type Tail, threadChannel } from '../../src/runs/tails.ts'
+import { createTails, type Tail, threadChannel } from '../../src/runs/tails.ts'
 
 let database: Database
 beforeAll(async () => {
@@ -186,13 +187,13 @@ test('the end of a run is heard, or found when its message was lost, and its las
     const seen: (number | string)[] = []
     const followed = (async () => {
       for await (const item of tail.follow(0, { caughtUp: true })) {
-        seen.push('ended' in item ? (item as Ended).status : item.seq)
+        seen.push('ended' in item ? item.status : 'seq' in item ? item.seq : 'gone')
         if ('ended' in item) break
       }
     })()
-    const ended = tail.ended(runId)
+    const ended = tail.ended(runId, { ask: false })
     const never = new AbortController()
-    const abandoned = tail.ended(other, never.signal)
+    const abandoned = tail.ended(other, { ask: false, signal: never.signal })
     await log(2, { say: false })
     await database.rows(sql`update runs set status = 'success', worker_id = null where run_id = ${runId}`)
     bus.publish(threadChannel(threadId), { hint: { ended: runId, status: 'success' } })
@@ -247,4 +248,102 @@ test('a follower ends when its signal aborts, and when everything closes', async
   expect((await aborted).done).toBe(true)
   tails.close()
   expect((await closed).done).toBe(true)
+})
+
+/** The database, with its statements counted by what they are about. */
+function counted(pattern: RegExp): { db: Db; count: () => number } {
+  let count = 0
+  const rows: Db['rows'] = (query) => {
+    if (pattern.test(query.text)) count++
+    return database.rows(query)
+  }
+  return { db: { ...database, rows }, count: () => count }
+}
+
+test('a thousand followers at as many places read a long log in a few statements', async () => {
+  const bus = createMemoryBus()
+  const { threadId, log } = await thread(bus)
+  for (let i = 0; i < 150; i++) await log(10, { say: false })
+  const { db, count } = counted(/from events/)
+  const tails = createTails({ db, bus, observe: silent }, { pollMs: 60_000 })
+  const tail = await tails.open(threadId)
+  const seen = await Promise.all(Array.from({ length: 1_000 }, (_, i) => take(tail, 1_500 - i, i)))
+  expect(seen.map((one) => [one.length, one[0], one.at(-1)])).toEqual(
+    Array.from({ length: 1_000 }, (_, i) => [1_500 - i, i + 1, 1_500]),
+  )
+  // Two pages hold the log.
+  expect(count()).toBeLessThan(10)
+  tails.close()
+})
+
+test('the ends of runs that a thousand ask for are looked up together, and told to each once', async () => {
+  const bus = createMemoryBus()
+  const { threadId } = await thread(bus)
+  const { db, count } = counted(/left join runs/)
+  const tails = createTails({ db, bus, observe: silent }, { pollMs: 60_000 })
+  const tail = await tails.open(threadId)
+  // It is no longer: what a run is that was rolled back.
+  const gone = v7()
+  const told = await Promise.all(Array.from({ length: 1_000 }, () => tail.ended(gone, { ask: true })))
+  expect(new Set(told)).toEqual(new Set(['removed']))
+  expect(count()).toBeLessThan(5)
+  tails.close()
+})
+
+test('a page of the log is bounded in bytes, whatever its batches hold', async () => {
+  const { threadId, runId } = await thread(createMemoryBus())
+  const batch = `e\t"${'x'.repeat(1_500_000)}"`
+  for (let seq = 1; seq <= 5; seq++)
+    await database.rows(
+      sql`insert into events (thread_id, first_seq, last_seq, run_id, batch) values (${threadId}, ${seq}, ${seq}, ${runId}, ${batch})`,
+    )
+  const pages: [number, boolean][] = []
+  for (let after = 0; after < 5; ) {
+    const { batches, more } = await events.after(database, threadId, after)
+    pages.push([batches.length, more])
+    after = batches.at(-1)?.last_seq as number
+  }
+  expect(pages).toEqual([
+    [3, true],
+    [2, false],
+  ])
+})
+
+test('a slow bus holds nobody up, and what it did not bring meanwhile is found once it is there', async () => {
+  const inner = createMemoryBus()
+  let heard: () => void = () => {}
+  const slow: Bus = {
+    ...inner,
+    subscribe: async (...asked) => {
+      await new Promise<void>((resolve) => (heard = resolve))
+      return inner.subscribe(...asked)
+    },
+  }
+  const { threadId, log } = await thread(slow)
+  const tails = createTails({ db: database, bus: slow, observe: silent }, { pollMs: 60_000 })
+  const began = performance.now()
+  const tail = await tails.open(threadId)
+  expect(performance.now() - began).toBeLessThan(500)
+  const follower = tail.follow(0, { caughtUp: true })
+  const first = follower.next()
+  await log(1)
+  heard()
+  expect((await first).value).toMatchObject({ seq: 1 })
+  await follower.return()
+  tails.close()
+})
+
+test('who follows a thread until it is gone is told when it is deleted', async () => {
+  const bus = createMemoryBus()
+  const { threadId, log } = await thread(bus)
+  const tails = createTails({ db: database, bus, observe: silent }, { pollMs: 10 })
+  const tail = await tails.open(threadId)
+  const follower = tail.follow(0, { caughtUp: false, untilGone: true })
+  await log(1)
+  expect((await follower.next()).value).toMatchObject({ seq: 1 })
+  const next = follower.next()
+  await database.rows(sql`delete from threads where thread_id = ${threadId}`)
+  expect((await next).value).toEqual({ gone: true })
+  await follower.return()
+  tails.close()
 })

@@ -1,0 +1,276 @@
+// One thread as this process follows it. In charge of one bus subscription however many follow, of closing every gap from
+// the log, and of reading the log once for all who want it; never the source of an event itself.
+
+import type { Bus, BusMessage } from '../bus/bus.ts'
+import type { Db } from '../db/db.ts'
+import * as events from '../db/events.ts'
+import { ApiError } from '../errors.ts'
+import { decodeBatch, type LoggedEvent } from './log.ts'
+
+/** The bus channel of a thread. */
+export const threadChannel = (threadId: string): string => `thread:${threadId}`
+
+/** Said when a run ended, besides the events of its last batch. */
+export interface Ended {
+  ended: string
+  status: string
+}
+
+/** Said when the thread was deleted, to those who asked to be told. */
+export interface Gone {
+  gone: true
+}
+
+/** A follower that leaves more than this unread reads it from the log later instead. */
+const MAX_BUFFERED = 1024 * 1024
+interface Follower {
+  after: number
+  behind: boolean
+  untilGone: boolean
+  /** Runs whose end it was told of. */
+  ends: Set<string>
+  queue: (events.EventBatch | Ended | Gone)[]
+  buffered: number
+  wake: () => void
+}
+
+/** A follower that wants the log from where it is. */
+interface Want {
+  after: number
+  resolve: (page: events.Page) => void
+  reject: (error: unknown) => void
+}
+
+/** One thread that is followed in this process, by however many. */
+export class Shared {
+  readonly threadId: string
+  readonly waiting = new Map<string, Set<(status: string | undefined) => void>>()
+  users = 0
+  #db: Db
+  #followers = new Set<Follower>()
+  #wants: Want[] = []
+  #reading: { stale: boolean } | undefined
+  #subscribed: Promise<void>
+  #unsubscribe: (() => void) | undefined
+  #isHeard = false
+  #stopped = false
+
+  constructor(threadId: string, deps: { db: Db; bus: Bus }) {
+    this.threadId = threadId
+    this.#db = deps.db
+    this.#subscribed = deps.bus
+      .subscribe(
+        threadChannel(threadId),
+        (message) => this.#hear(message),
+        () => this.missed(),
+      )
+      .then((unsubscribe) => {
+        this.#isHeard = true
+        if (this.#stopped) unsubscribe()
+        else this.#unsubscribe = unsubscribe
+      })
+  }
+
+  /** Resolves when the bus is heard, or after a while; then the log is looked into once it is. */
+  async ready(waitMs: number): Promise<void> {
+    if (this.#isHeard) return
+    let late = false
+    let timer: NodeJS.Timeout | undefined
+    const heard = this.#subscribed.then(() => {
+      if (late) this.missed()
+    })
+    const waited = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        late = true
+        heard.catch(() => {})
+        resolve()
+      }, waitMs)
+    })
+    await Promise.race([heard, waited]).finally(() => clearTimeout(timer))
+  }
+
+  isFollowedUntilGone(): boolean {
+    return [...this.#followers].some(({ untilGone }) => untilGone)
+  }
+
+  /** The thread is deleted: nothing more will come. */
+  vanish(): void {
+    this.#push({ gone: true }, 0)
+  }
+
+  /** What every follower has seen at least; nothing new matters to a tail without followers. */
+  position(): number {
+    return Math.min(Number.MAX_SAFE_INTEGER, ...[...this.#followers].map(({ after }) => after))
+  }
+
+  #hear({ hint, body }: BusMessage): void {
+    const { first, last, run_id, ended, status } = hint
+    if (typeof first === 'number' && typeof last === 'number' && typeof run_id === 'string') {
+      if (body === undefined) this.missed()
+      else this.#push({ first_seq: first, last_seq: last, run_id, batch: body }, body.length)
+    }
+    if (typeof ended === 'string' && typeof status === 'string') this.end({ ended, status }, body === undefined)
+  }
+
+  /** A run has ended. `inLog`: its last events did not come along, they are in the log. */
+  end(ended: Ended, inLog = true): void {
+    for (const told of this.waiting.get(ended.ended) ?? []) told(ended.status)
+    if (inLog) this.#outdate()
+    for (const follower of this.#followers) {
+      // A thread's followers are told by its log alone, and anybody once.
+      if (follower.untilGone || follower.ends.has(ended.ended)) continue
+      follower.ends.add(ended.ended)
+      follower.behind ||= inLog
+      follower.queue.push(ended)
+      follower.wake()
+    }
+  }
+
+  #push(item: events.EventBatch | Gone, size: number): void {
+    this.#outdate()
+    for (const follower of this.#followers) {
+      if (size > 0 && follower.buffered + size > MAX_BUFFERED) {
+        follower.queue = follower.queue.filter((queued) => !('batch' in queued))
+        follower.buffered = 0
+        follower.behind = true
+      } else {
+        follower.queue.push(item)
+        follower.buffered += size
+      }
+      follower.wake()
+    }
+  }
+
+  /** Something may have gone unheard: everybody looks into the log. */
+  missed(): void {
+    this.#outdate()
+    for (const follower of this.#followers) {
+      follower.behind = true
+      follower.wake()
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#unsubscribe?.()
+    for (const follower of this.#followers) follower.wake()
+    for (const waiting of [...this.waiting.values()]) for (const told of [...waiting]) told(undefined)
+  }
+
+  async whenEnded(runId: string, signal?: AbortSignal): Promise<string | undefined> {
+    return new Promise((resolve, reject) => {
+      const told = this.waiting.get(runId) ?? new Set()
+      this.waiting.set(runId, told)
+      const done = (status: string | undefined) => {
+        told.delete(tell)
+        if (told.size === 0) this.waiting.delete(runId)
+        signal?.removeEventListener('abort', stop)
+        if (this.#stopped) reject(new ApiError('shutting_down'))
+        else resolve(status)
+      }
+      const tell = (status: string | undefined) => done(status)
+      const stop = () => done(undefined)
+      told.add(tell)
+      if (signal?.aborted || this.#stopped) stop()
+      else signal?.addEventListener('abort', stop)
+    })
+  }
+
+  async *follow(
+    after: number,
+    { caughtUp, untilGone = false, signal }: { caughtUp: boolean; untilGone?: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<LoggedEvent | Ended | Gone, void, undefined> {
+    const follower: Follower = {
+      after,
+      behind: !caughtUp,
+      untilGone,
+      ends: new Set(),
+      queue: [],
+      buffered: 0,
+      wake: () => {},
+    }
+    this.#followers.add(follower)
+    const wake = () => follower.wake()
+    signal?.addEventListener('abort', wake)
+    try {
+      while (!signal?.aborted && !this.#stopped) {
+        if (follower.behind) {
+          follower.behind = false
+          const page = await this.#read(follower.after)
+          if (page.more) follower.behind = true
+          for (const batch of page.batches) yield* this.#advance(follower, batch)
+          continue
+        }
+        const item = follower.queue.shift()
+        if (item === undefined) {
+          await new Promise<void>((resolve) => {
+            follower.wake = resolve
+            if (signal?.aborted || follower.behind) resolve()
+          })
+        } else if (!('batch' in item)) {
+          yield item
+        } else {
+          follower.buffered -= item.batch.length
+          // A gap: what lies between is in the log, and this batch with it, since it was sent after its commit.
+          if (item.first_seq > follower.after + 1) follower.behind = true
+          else yield* this.#advance(follower, item)
+        }
+      }
+    } finally {
+      signal?.removeEventListener('abort', wake)
+      this.#followers.delete(follower)
+    }
+  }
+
+  *#advance(follower: Follower, batch: events.EventBatch): Generator<LoggedEvent, void, undefined> {
+    if (batch.last_seq <= follower.after) return
+    for (const event of decodeBatch(batch, follower.after)) {
+      follower.after = event.seq
+      yield event
+    }
+  }
+
+  /** The log after a seq. However many ask, one read is under way, and the next one serves all who came meanwhile. */
+  #read(after: number): Promise<events.Page> {
+    return new Promise((resolve, reject) => {
+      this.#wants.push({ after, resolve, reject })
+      this.#readOn()
+    })
+  }
+
+  /** Something was said since the reads under way began: they may not hold it, so nobody new waits for them. */
+  #outdate(): void {
+    if (this.#reading) this.#reading.stale = true
+  }
+
+  #readOn(): void {
+    if (this.#wants.length === 0 || (this.#reading && !this.#reading.stale)) return
+    const mine = { stale: false }
+    this.#reading = mine
+    const wants = this.#wants.sort((a, b) => a.after - b.after)
+    this.#wants = []
+    void this.#serve(wants).finally(() => {
+      if (this.#reading !== mine) return
+      this.#reading = undefined
+      this.#readOn()
+    })
+  }
+
+  /** Serves readers in the order of their places: each page goes to all who are on it. */
+  async #serve(wants: readonly Want[]): Promise<void> {
+    let left = wants
+    while (left[0] !== undefined) {
+      try {
+        const page = await events.after(this.#db, this.threadId, left[0].after)
+        const end = page.more ? (page.batches.at(-1)?.last_seq ?? 0) : Number.POSITIVE_INFINITY
+        // The first is always on it, even if what it wants was pruned.
+        const served = left.filter(({ after }, i) => i === 0 || after < end)
+        for (const { resolve } of served) resolve(page)
+        left = left.slice(served.length)
+      } catch (error) {
+        for (const { reject } of left) reject(error)
+        return
+      }
+    }
+  }
+}
