@@ -14,8 +14,8 @@ export interface Bus {
   /** Sends to every subscriber of the channel in every process, this one included (those here get it in the same turn
    *  of the event loop, without the network). Never throws and never waits; a failure is observed and dropped. */
   publish(channel: string, message: BusMessage): void
-  /** Resolves when messages published from now on will be heard. `onGap` is called when messages may have been missed
-   *  (a reconnect): look at the database again. Returns the way to stop. */
+  /** Resolves when messages published from now on will be heard, or when that takes too long. `onGap` is called when messages
+   *  may have been missed (a reconnect, a slow server): look at the database again. Returns the way to stop. */
   subscribe(channel: string, listener: (message: BusMessage) => void, onGap?: () => void): Promise<() => void>
   /** True while messages from other processes can arrive. */
   healthy(): boolean

@@ -14,6 +14,8 @@ export interface RedisBusOptions {
   cluster?: boolean
   /** A connection that brings nothing for this long, not even an answer to a ping, is taken for dead; 10 s by default. */
   deadAfterMs?: number
+  /** How long a subscriber waits to be heard, 25 ms by default; after that it goes on, and is told to look for itself once it is. */
+  subscribeWaitMs?: number
   observe: Observe
 }
 
@@ -25,12 +27,9 @@ const MAX_UNSENT = 8 * 1024 * 1024
 /** How long a start waits for Redis; after that it goes on without, and polls until Redis is there. */
 const START_WAIT_MS = 3_000
 
-/** How long a subscriber waits to be heard; after that it goes on, and is told to look for itself once it is. */
-const SUBSCRIBE_WAIT_MS = 25
-
 /** Connects, waiting a moment for the first connection. Throws `ConfigError` for a URL that is none. */
 export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
-  const { url, prefix = 'heddle:', cluster = false, deadAfterMs = 10_000, observe } = options
+  const { url, prefix = 'heddle:', cluster = false, deadAfterMs = 10_000, subscribeWaitMs = 25, observe } = options
   const local = createLocalSubscribers(observe)
   const origin = newOrigin()
   /** Channels whose state on the server may not be what the subscribers want. */
@@ -114,7 +113,7 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
       if (isFirst || unsettled.has(channel)) {
         const settled = settle(channel)
         // Nobody waits for a slow server: what it does not bring until then is looked up.
-        if (!(await within(SUBSCRIBE_WAIT_MS, settled))) void settled.then(() => isGone || onGap?.())
+        if (!(await within(subscribeWaitMs, settled))) void settled.then(() => isGone || onGap?.())
       }
       return () => {
         isGone = true

@@ -49,7 +49,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     const prefix = `${randomUUID()}:`
     return {
       ...behind(proxy),
-      open: (observe) => createRedisBus({ url: proxy.uri, prefix, deadAfterMs: 900, observe }),
+      open: (observe) => createRedisBus({ url: proxy.uri, prefix, deadAfterMs: 900, subscribeWaitMs: 5_000, observe }),
       close: () => proxy.close(),
     }
   },
@@ -58,7 +58,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     const admin = createClient({ url: server.uri })
     await admin.connect()
     return {
-      open: (observe) => createRedisBus({ url: server.uri, cluster: true, observe }),
+      open: (observe) => createRedisBus({ url: server.uri, cluster: true, subscribeWaitMs: 5_000, observe }),
       cut: async () => void (await admin.sendCommand(['CLIENT', 'KILL', 'SKIPME', 'yes'])),
       close: async () => {
         admin.destroy()

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { HeddleOptions } from '../../../src/index.ts'
 import type { TestServer } from '../../support/stacks.ts'
 import { until } from '../../support/until.ts'
 import { createMember, type Member, type Role } from '../support/processes.ts'
@@ -27,7 +28,7 @@ export interface Troupe {
   /** Starts a process. */
   member(role: Role, env?: Record<string, string>): Promise<Member>
   /** A server in this process, on the same graph. */
-  here(role: Role): Promise<TestServer>
+  here(role: Role, options?: Partial<HeddleOptions>): Promise<TestServer>
   /** The input of a run that waits at nodes for gates. */
   input(hold?: Record<string, string>, more?: object): Record<string, unknown>
   open(gate: string): void
@@ -60,7 +61,8 @@ export function createTroupe(stage: Stage): Troupe {
       await member.start()
       return member
     },
-    here: (role) => stage.heddle({ role, executor: 'inline', graphs: { steps: `${GRAPH}:graph` } }),
+    here: (role, options) =>
+      stage.heddle({ ...options, role, executor: 'inline', graphs: { steps: `${GRAPH}:graph` } }),
     input: (hold = {}, more = {}) => ({ dir, hold, ...more }),
     open: (gate) => writeFileSync(join(dir, gate), ''),
     ledger,
