@@ -96,13 +96,15 @@ export const abandoned = (db: Db, limit: number): Promise<Abandoned[]> =>
     limit ${limit} for no key update of t, r skip locked`)
 
 /** Puts running runs back into the queue, if they are still held at that epoch, and moves the epoch on. `uncharge`
- *  gives the attempt back; `suspect` has them run alone from now on. */
+ *  gives the attempt back; `suspect` has them run alone from now on. The thread keeps the last event id given out, since the
+ *  run may be deleted with its events while it waits. */
 export const requeue = (
   db: Db,
   held: readonly { run_id: string; thread_id: string; epoch: number }[],
   options: { uncharge: boolean; suspect?: boolean },
 ): Promise<{ run_id: string }[]> =>
-  db.rows(sql`with t as (update threads t set held_by = null, epoch = t.epoch + 1
+  db.rows(sql`with t as (update threads t set held_by = null, epoch = t.epoch + 1,
+        last_seq = greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id))
       from unnest(${held.map((h) => h.thread_id)}::uuid[], ${held.map((h) => h.run_id)}::uuid[],
         ${held.map((h) => h.epoch)}::bigint[]) as n(thread_id, run_id, epoch)
       where t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch returning n.run_id)

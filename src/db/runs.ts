@@ -140,13 +140,15 @@ export interface ActiveRun {
   alive: boolean
   /** False for one that waits for its time, and lets others go first. */
   due: boolean
+  /** It was started before, and may have left checkpoints. */
+  begun: boolean
 }
 
 /** The thread's runs that have not ended, oldest first. Ask under the thread's lock. */
 export const active = (db: Db, threadId: string): Promise<ActiveRun[]> =>
   db.rows(sql`select r.run_id, r.status, r.cancel_action, r.temporary,
       coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive,
-      r.status = 'running' or r.available_at <= clock_timestamp() as due
+      r.status = 'running' or r.available_at <= clock_timestamp() as due, r.started_at is not null as begun
     from runs r where r.thread_id = ${threadId} and r.status in ('pending', 'running') order by r.ordinal`)
 
 export interface NewRun {

@@ -28,7 +28,10 @@ export interface CancelPlan {
   settled: { run_id: string; thread_id: string; status: string }[]
 }
 
-/** Cancels runs of one thread. The caller holds the thread's lock and read `active` under it. */
+const idsOf = (of: readonly runs.ActiveRun[]): string[] => of.map(({ run_id }) => run_id)
+
+/** Cancels runs of one thread. The caller holds the thread's lock and read `active` under it. A rollback asked for once stays
+ *  one, whatever is asked for later. */
 export async function planCancel(
   db: Db,
   threadId: string,
@@ -36,26 +39,34 @@ export async function planCancel(
   action: CancelAction,
   reason: string,
 ): Promise<CancelPlan> {
-  const event = action === 'rollback' ? 'rollback' : 'cancel'
-  const status = transitions.running[event]
-  const idsOf = (choose: (run: runs.ActiveRun) => boolean) => active.filter(choose).map(({ run_id }) => run_id)
-  const waiting = idsOf((run) => run.status === 'pending')
-  const running = idsOf((run) => run.status === 'running' && run.alive)
+  const rollsBack = (run: runs.ActiveRun) => action === 'rollback' || run.cancel_action === 'rollback'
+  const waiting = active.filter((run) => run.status === 'pending')
+  const running = idsOf(active.filter((run) => run.status === 'running' && run.alive))
   const dead = active.filter((run) => run.status === 'running' && !run.alive)
   const plan: CancelPlan = { ended: [], wished: [], settled: [] }
-  if (waiting.length > 0) {
-    const gone =
-      action === 'rollback' ? await runs.deletePending(db, waiting) : await runs.interruptPending(db, waiting, reason)
-    plan.ended = gone.map(({ run_id }) => ({ run_id, thread_id: threadId, status }))
+  const removed = waiting.filter(rollsBack)
+  if (removed.length > 0) {
+    const gone = await runs.deletePending(db, idsOf(removed))
+    for (const { run_id } of removed.filter((run) => run.begun)) await checkpoints.removeOfRun(db, threadId, run_id)
+    plan.ended.push(
+      ...gone.map(({ run_id }) => ({ run_id, thread_id: threadId, status: transitions.pending.rollback })),
+    )
+  }
+  const stopped = waiting.filter((run) => !rollsBack(run))
+  if (stopped.length > 0) {
+    const gone = await runs.interruptPending(db, idsOf(stopped), reason)
+    plan.ended.push(...gone.map(({ run_id }) => ({ run_id, thread_id: threadId, status: transitions.pending.cancel })))
   }
   if (running.length > 0) {
     const wished = await runs.wishCancel(db, running, action, reason)
     plan.wished = wished.map(({ run_id }) => ({ run_id, action }))
   }
-  for (const { run_id, temporary } of dead) {
+  for (const run of dead) {
+    const { run_id, temporary } = run
     const last = lastBatch('interrupted', null)
     await queue.end(db, run_id, { status: 'interrupted', error: null, reason, doom: temporary, last })
-    if (action === 'rollback') await removeTraces(db, threadId, run_id)
+    if (rollsBack(run)) await removeTraces(db, threadId, run_id)
+    const status = transitions.running[rollsBack(run) ? 'rollback' : 'cancel']
     plan.settled.push({ run_id, thread_id: threadId, status })
   }
   return plan

@@ -18,6 +18,10 @@ export type RunEvent =
   | 'rollback'
   /** Its executor or worker died, or gave it back. */
   | 'release'
+  /** A client deletes its row: only once it has ended. */
+  | 'remove'
+  /** Its thread is deleted, and everything with it. */
+  | 'drop'
 
 /** `removed`: the row goes. `refused`: the event must not happen in this state, and changes nothing. */
 export type Next = RunStatus | 'removed' | 'refused'
@@ -30,6 +34,8 @@ const ENDED: Record<RunEvent, Next> = {
   cancel: 'refused',
   rollback: 'refused',
   release: 'refused',
+  remove: 'removed',
+  drop: 'removed',
 }
 
 /** Every state × event. */
@@ -42,6 +48,8 @@ export const transitions: Record<RunStatus, Record<RunEvent, Next>> = {
     cancel: 'interrupted',
     rollback: 'removed',
     release: 'refused',
+    remove: 'refused',
+    drop: 'removed',
   },
   running: {
     claim: 'refused',
@@ -51,6 +59,8 @@ export const transitions: Record<RunStatus, Record<RunEvent, Next>> = {
     cancel: 'interrupted',
     rollback: 'removed',
     release: 'pending',
+    remove: 'refused',
+    drop: 'removed',
   },
   success: ENDED,
   error: ENDED,

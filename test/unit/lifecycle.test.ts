@@ -2,17 +2,17 @@ import { expect, test } from 'vitest'
 import type { RunStatus } from '../../src/db/runs.ts'
 import { hasEnded, type Next, type RunEvent, transitions } from '../../src/runs/lifecycle.ts'
 
-const events: RunEvent[] = ['claim', 'succeed', 'fail', 'expire', 'cancel', 'rollback', 'release']
+const events: RunEvent[] = ['claim', 'succeed', 'fail', 'expire', 'cancel', 'rollback', 'release', 'remove', 'drop']
 const no: Next = 'refused'
 
 // Every cell: what each event, in the order above, does in each state.
 const cells: Record<RunStatus, Next[]> = {
-  pending: ['running', no, no, no, 'interrupted', 'removed', no],
-  running: [no, 'success', 'error', 'timeout', 'interrupted', 'removed', 'pending'],
-  success: [no, no, no, no, no, no, no],
-  error: [no, no, no, no, no, no, no],
-  timeout: [no, no, no, no, no, no, no],
-  interrupted: [no, no, no, no, no, no, no],
+  pending: ['running', no, no, no, 'interrupted', 'removed', no, no, 'removed'],
+  running: [no, 'success', 'error', 'timeout', 'interrupted', 'removed', 'pending', no, 'removed'],
+  success: [no, no, no, no, no, no, no, 'removed', 'removed'],
+  error: [no, no, no, no, no, no, no, 'removed', 'removed'],
+  timeout: [no, no, no, no, no, no, no, 'removed', 'removed'],
+  interrupted: [no, no, no, no, no, no, no, 'removed', 'removed'],
 }
 
 test.each(Object.entries(cells))('in %s, each event does what the table says', (status, expected) => {
@@ -24,10 +24,12 @@ test('the table has no other states and no other events', () => {
   for (const row of Object.values(transitions)) expect(Object.keys(row).sort()).toEqual([...events].sort())
 })
 
-test('a run has ended in the states that nothing changes', () => {
+test('a run has ended in the states that nothing changes, except that it may go', () => {
   const ended = (Object.keys(cells) as RunStatus[]).filter(hasEnded)
   expect(ended).toEqual(['success', 'error', 'timeout', 'interrupted'])
-  expect((Object.keys(cells) as RunStatus[]).filter((status) => cells[status].every((next) => next === no))).toEqual(
-    ended,
-  )
+  expect(
+    (Object.keys(cells) as RunStatus[]).filter((status) =>
+      cells[status].every((next) => next === no || next === 'removed'),
+    ),
+  ).toEqual(ended)
 })
