@@ -71,6 +71,11 @@ export class LeaseLost extends Error {
   override readonly name = 'LeaseLost'
 }
 
+/** What settling a run meets that is to be rolled back instead: nothing of its end was written. */
+export class RollbackWished extends Error {
+  override readonly name = 'RollbackWished'
+}
+
 /** The message of anything thrown, for logs and run errors; never throws itself (getters may). */
 export function messageOf(thrown: unknown): string {
   try {

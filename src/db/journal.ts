@@ -30,20 +30,26 @@ export interface Settlement {
   doom: boolean
 }
 
-/** Writes a batch; gives the indexes of the entries that were written, the others lost their lease. */
-export async function commit(db: Db, entries: readonly Entry[]): Promise<Set<number>> {
+/** Writes a batch; gives the indexes of the entries that were written, the others lost their lease. `unsettled`: all but its
+ *  end and what it says last, because the run is to be rolled back. */
+export async function commit(db: Db, entries: readonly Entry[]): Promise<Map<number, 'written' | 'unsettled'>> {
   const fence = sql`select n.i::int as i, t.thread_id, n.run_id
     from unnest(${entries.map((e) => e.thread_id)}::uuid[], ${entries.map((e) => e.run_id)}::uuid[],
       ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
     join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
     order by t.thread_id for no key update of t`
-  const rows = await db.rows<{ i: number }>(
+  const ends = settlements(entries)
+  const unsettled =
+    ends.length > 0
+      ? sql`run_id in (select run_id from settled) and run_id not in (select run_id from ended_runs)`
+      : sql`false`
+  const rows = await db.rows<{ i: number; unsettled: boolean }>(
     sql`with fence as (${fence})${join(
-      [events(entries), ...checkpoints(entries), ...settlements(entries)].filter((part) => part !== undefined),
+      [...ends, events(entries, unsettled), ...checkpoints(entries)].filter((part) => part !== undefined),
       sql``,
-    )} select i from fence`,
+    )} select i, ${unsettled} as unsettled from fence`,
   )
-  return new Set(rows.map(({ i }) => i - 1))
+  return new Map(rows.map(({ i, unsettled }) => [i - 1, unsettled ? 'unsettled' : 'written']))
 }
 
 /** Stores checkpoints outside of a run (state updates). The caller holds the thread's lock. */
@@ -57,14 +63,14 @@ export async function store(
   await db.rows(sql`with fence as (${fence})${join(checkpoints([what]), sql``)} select i from fence`)
 }
 
-function events(entries: readonly Entry[]): Sql | undefined {
+function events(entries: readonly Entry[], unsettled: Sql): Sql | undefined {
   const rows = entries.flatMap(({ events }, i) => (events ? [{ i: i + 1, ...events }] : []))
   if (!rows.length) return undefined
   return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
     select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.batch
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
       ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.batch)}::text[]) as n(i, first_seq, last_seq, batch)
-    join fence f using (i) on conflict do nothing)`
+    join fence f using (i) where not (${unsettled}) on conflict do nothing)`
 }
 
 function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {
@@ -140,13 +146,14 @@ function settlements(entries: readonly Entry[]): Sql[] {
       ${rows.map((r) => r.settled_status)}::text[], ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.doom)}::boolean[])
       as n(i, status, error, "values", interrupts, settled_status, last_seq, doom) join fence f using (i))`,
     sql`, ended_runs as (update runs r set status = s.status, error = s.error::json, worker_id = null,
-      ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s where r.run_id = s.run_id)`,
+      ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s
+      where r.run_id = s.run_id and r.cancel_action is distinct from 'rollback' returning r.run_id)`,
     sql`, left_threads as (update threads t set held_by = null, settled_status = s.settled_status, error = s.error::json,
       "values" = coalesce(s."values"::json, t."values"), interrupts = s.interrupts::json, last_seq = s.last_seq,
       updated_at = clock_timestamp(), state_updated_at = clock_timestamp(),
       expires_at = case when t.ttl_minutes is not null then clock_timestamp() + t.ttl_minutes * interval '1 minute' end,
       doomed_at = case when s.doom then clock_timestamp() end
-      from settled s where t.thread_id = s.thread_id)`,
+      from settled s join ended_runs using (run_id) where t.thread_id = s.thread_id)`,
   ]
 }
 

@@ -6,7 +6,7 @@ import type { Settlement } from '../db/journal.ts'
 import type { Claimed } from '../db/queue.ts'
 import * as queue from '../db/queue.ts'
 import { isOutage } from '../db/sqlstate.ts'
-import { LeaseLost, messageOf } from '../errors.ts'
+import { LeaseLost, messageOf, RollbackWished } from '../errors.ts'
 import type { Executor, RunHandle, RunSink } from '../executor/executor.ts'
 import type {
   AbortReason,
@@ -126,7 +126,9 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
     }
     // A run that was being stopped, and whose executor died of it, was stopped. What is to be rolled back goes, even if it
     // was done before it heard of it, or was being cancelled.
-    const overrides = reason === 'rollback' || (outcome.kind === 'crashed' && reason !== undefined)
+    // What a worker without a lease ran may be stored in part: whoever rescues the run decides how it ends.
+    const overrides =
+      reason === 'rollback' || reason === 'lease_lost' || (outcome.kind === 'crashed' && reason !== undefined)
     return judge(overrides && reason !== undefined ? { kind: 'aborted', reason } : outcome, settings)
   }
 
@@ -162,7 +164,13 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
         await deps.fail('before_finalize')
       }
       const events = lastEvents(settlement.status, error)
-      await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
+      try {
+        await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
+      } catch (failure) {
+        // Nobody had told us yet.
+        if (failure instanceof RollbackWished) return rollBack(deps.db, claimed)
+        throw failure
+      }
       const result: Result =
         error !== null
           ? { status: 'error', error }

@@ -7,7 +7,7 @@ import type { Db } from '../db/db.ts'
 import { createHealth } from '../db/health.ts'
 import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
-import { LeaseLost } from '../errors.ts'
+import { LeaseLost, RollbackWished } from '../errors.ts'
 import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
@@ -106,9 +106,10 @@ export function createJournal(deps: {
         const written = await commit(deps.db, entries)
         health.worked()
         if (deps.fail) await failAfter(deps.fail, entries)
-        return entries.map(({ run_id, epoch }, i) =>
-          written.has(i) ? undefined : new LeaseLost(`run ${run_id} is no longer held at epoch ${epoch}`),
-        )
+        return entries.map(({ run_id, epoch }, i) => {
+          if (!written.has(i)) return new LeaseLost(`run ${run_id} is no longer held at epoch ${epoch}`)
+          return written.get(i) === 'unsettled' ? new RollbackWished(`run ${run_id} is to be rolled back`) : undefined
+        })
       } catch (error) {
         if (!isOutage(error)) return entries.length === 1 ? [error as Error] : oneByOne(entries)
         health.failed(error)

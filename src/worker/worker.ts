@@ -159,7 +159,8 @@ export function createWorker(
     const { run_id, thread_id, attempt } = claimed
     observe({ kind: 'run_claimed', run_id, thread_id, attempt, waited_ms: claimed.waited_ms })
     void execution.finished.then((finished) => {
-      active.delete(run_id)
+      // Its place may be taken: a run that was lost here and rescued can come back while what it was before still winds down.
+      if (active.get(run_id)?.execution === execution) active.delete(run_id)
       announce(claimed, finished, performance.now() - began)
       if (!stopping && waiting) claimer.wake()
     })
