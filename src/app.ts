@@ -25,6 +25,9 @@ import { createJournal } from './worker/journal.ts'
 import { createPruner } from './worker/pruner.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
 
+/** How long connections may take to end once all they carried is over. */
+const CLOSE_MS = 500
+
 /** A graph by value, by `path:export`, or in full. */
 export type GraphSetting = string | GraphSource | object
 
@@ -57,8 +60,9 @@ export interface Heddle {
   graphs(): readonly GraphStatus[]
   /** Loads the graphs anew. */
   reload(): Promise<readonly GraphStatus[]>
-  /** Lets runs finish (at most `shutdownGraceSeconds`), gives the rest back, and closes everything. */
-  close(): Promise<void>
+  /** Lets runs finish (at most `shutdownGraceSeconds`) while their clients follow them, gives the rest back, and closes
+   *  everything. With `now`, also when it is closing already, nothing is waited for. */
+  close(options?: { now?: boolean }): Promise<void>
   /** What it stands on, for people. */
   readonly database: string
   readonly bus: string
@@ -174,14 +178,18 @@ async function assemble(parts: Parts): Promise<Heddle> {
   let closing: Promise<void> | undefined
   const fetch: Heddle['fetch'] = async (request) => http.fetch(request)
 
+  const hurry = new AbortController()
+
   async function close(): Promise<void> {
     observe({ kind: 'server_closing', reason: 'close' })
+    const until = performance.now() + config.shutdownGraceSeconds * 1_000
     engine.hangUp()
-    const ports = listening.map((port) => port.close(Math.min(config.shutdownGraceSeconds, 5) * 1_000))
     await pruner.stop()
-    await worker?.stop(config.shutdownGraceSeconds * 1_000)
+    await worker?.stop(config.shutdownGraceSeconds * 1_000, hurry.signal)
+    // What runs elsewhere is told to its readers to the end; with an embedded database nothing does.
+    if (db.kind === 'pg') await engine.readersGone(until - performance.now(), hurry.signal)
     engine.close()
-    await Promise.all(ports)
+    await Promise.all(listening.map((port) => port.close(CLOSE_MS)))
     for (const part of parts.opened) await part.close()
   }
 
@@ -201,7 +209,8 @@ async function assemble(parts: Parts): Promise<Heddle> {
       await ensureAssistants(db, graphs)
       return graphs
     },
-    close: () => {
+    close: ({ now = false } = {}) => {
+      if (now) hurry.abort()
       closing ??= close()
       return closing
     },

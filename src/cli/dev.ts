@@ -22,6 +22,7 @@ export async function dev(options: DevOptions): Promise<void> {
   if (environment.redis) observe({ kind: 'config_ignored', key: 'REDIS_URI', reason: why })
   const graceSeconds = Math.min(config.shutdownGraceSeconds, GRACE_SECONDS)
   // Loaded late, so that a mistake in the configuration is said at once.
+  const started = closeOnSignal({ graceSeconds, quiet: environment.log.json })
   const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
@@ -36,13 +37,12 @@ export async function dev(options: DevOptions): Promise<void> {
   })
   const { url } = await heddle.listen({ host, port })
   const watcher = options.reload ? await reloadOnSave({ project, heddle, dataDir }) : undefined
-  closeOnSignal(
-    async () => {
+  started({
+    close: async (how) => {
       await watcher?.close()
-      await heddle.close()
+      await heddle.close(how)
     },
-    { graceSeconds, quiet: environment.log.json },
-  )
+  })
   const address = url.replace(`//${host}`, `//${openable(host)}`)
   const moved = asked === undefined && port !== PORT ? ` (port ${PORT} is in use)` : ''
   const first = heddle.graphs().find((graph) => graph.error === undefined)?.graph_id

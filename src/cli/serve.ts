@@ -78,16 +78,38 @@ const isFree = (host: string, port: number): Promise<boolean> =>
     probe.listen({ host, port, exclusive: true }, () => probe.close(() => resolve(true)))
   })
 
-/** Closes in order on the first SIGINT or SIGTERM and at once on the second; then the process ends. */
-export function closeOnSignal(close: () => Promise<void>, options: { graceSeconds: number; quiet: boolean }): void {
-  let closing = false
+/** What a signal ends. */
+interface Closable {
+  close(options: { now: boolean }): Promise<void>
+}
+
+/** How long a process that was told twice may take to give back what it holds, and one that was told while it started to
+ *  come so far that it can. */
+const HURRY_MS = 1_500
+const START_MS = 5_000
+
+/** Closes in order on the first SIGINT or SIGTERM. On the second, or where the first came before it had started, waits for
+ *  nothing and gives back what it can; on the third, or the second before it had started, it just ends. Returns the way to
+ *  say that it has started. */
+export function closeOnSignal(options: { graceSeconds: number; quiet: boolean }): (started: Closable) => void {
+  let started: Closable | undefined
+  let signals = 0
+  let code = 0
+  const leave = (): never => process.exit(code)
+  const hurry = (closable: Closable) => {
+    setTimeout(leave, HURRY_MS)
+    closable.close({ now: true }).then(leave, leave)
+  }
   const onSignal = (signal: 'SIGINT' | 'SIGTERM') => {
-    if (closing) process.exit(signal === 'SIGINT' ? 130 : 143)
-    closing = true
+    signals++
+    if (signals > 1 || started === undefined) code = signal === 'SIGINT' ? 130 : 143
+    if (signals > 2 || (signals > 1 && started === undefined)) leave()
+    if (started === undefined) return void setTimeout(leave, START_MS)
+    if (signals > 1) return hurry(started)
     const words = `Closing; running runs have up to ${options.graceSeconds} s to get to a safe point.`
     if (!options.quiet) say(`${words} Once more to stop at once.`)
-    close().then(
-      () => process.exit(0),
+    started.close({ now: false }).then(
+      () => signals === 1 && leave(),
       (error: unknown) => {
         process.stderr.write(`heddle: closing failed: ${messageOf(error)}\n`)
         process.exit(1)
@@ -96,6 +118,10 @@ export function closeOnSignal(close: () => Promise<void>, options: { graceSecond
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
+  return (closable) => {
+    started = closable
+    if (signals > 0) hurry(closable)
+  }
 }
 
 /** Writes a line for the person who started the command. */

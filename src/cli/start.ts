@@ -17,6 +17,7 @@ export async function start(options: StartOptions): Promise<void> {
   const listens = options.role !== 'worker'
   const port = listens ? await choosePort(host, options.port ?? environment.port, PORT, false) : PORT
   // Loaded late, so that a mistake in the configuration is said at once.
+  const started = closeOnSignal({ graceSeconds: config.shutdownGraceSeconds, quiet: environment.log.json })
   const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
@@ -39,7 +40,7 @@ export async function start(options: StartOptions): Promise<void> {
     : undefined
   const graphs = project.graphs.map(({ graph_id }) => graph_id)
   if (!listens) observe({ kind: 'worker_started', database: heddle.database, bus: heddle.bus, graphs })
-  closeOnSignal(() => heddle.close(), { graceSeconds: config.shutdownGraceSeconds, quiet: environment.log.json })
+  started(heddle)
   if (environment.log.json) return
   say(`Heddle ${version} ${url === undefined ? 'works on runs' : `on ${url}`} (role ${options.role})`)
   say(`  graphs    ${graphs.join(', ')}`)

@@ -30,8 +30,11 @@ const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 const REQUEST_ID = /^[\w.:-]{1,128}$/
 
 /** Makes the application of the routes; those that the configuration does not serve are left out. */
-export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: readonly Route[]): Http {
-  const { config, observe } = deps
+export function createHttp(
+  deps: Pick<HttpDeps, 'config' | 'observe'> & { engine?: Pick<HttpDeps['engine'], 'hangingUp'> },
+  routes: readonly Route[],
+): Http {
+  const { config, observe, engine } = deps
   const cors = createCors(config.cors)
   const app = new Hono<Env>()
 
@@ -74,6 +77,8 @@ export function createHttp(deps: Pick<HttpDeps, 'config' | 'observe'>, routes: r
       headers: {
         'x-request-id': requestId,
         'x-content-type-options': 'nosniff',
+        // A server that shuts down keeps no connection for a next request.
+        ...(engine?.hangingUp() && { connection: 'close' }),
         ...cors.answer(config.cors.origins === '*' ? null : request.headers.get('origin')),
       },
       signal: () => request.signal,

@@ -7,6 +7,8 @@ export interface LateOptions {
   heartbeatMs?: number
   /** Told what the work threw, where that was not meant for the client. */
   failed?: (error: unknown) => void
+  /** Breaks the connection. */
+  cut?: (() => void) | undefined
   /** Aborts when the client has gone. */
   signal?: AbortSignal | undefined
 }
@@ -26,10 +28,12 @@ export function lateStream(
     gone.abort()
   }
   let hangUp = leave
-  const outcome = async (): Promise<string> => {
+  /** Undefined where the server breaks off: what is waited for goes on, and there is no answer to give. */
+  const outcome = async (): Promise<string | undefined> => {
     try {
       return await work(gone.signal)
     } catch (error) {
+      if (error instanceof ApiError && error.code === 'shutting_down') return undefined
       if (!(error instanceof ApiError) && !gone.signal.aborted) options.failed?.(error)
       const told = error instanceof ApiError ? error : new ApiError('internal')
       return JSON.stringify({ __error__: { error: told.code, message: told.message } })
@@ -51,6 +55,11 @@ export function lateStream(
           if (gone.signal.aborted) return
           clearInterval(heart)
           options.signal?.removeEventListener('abort', hangUp)
+          if (text === undefined) {
+            if (options.cut) options.cut()
+            else controller.error(new Error('The server shuts down. Ask another one.'))
+            return
+          }
           controller.enqueue(Buffer.from(text))
           controller.close()
         })

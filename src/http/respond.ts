@@ -78,7 +78,10 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   }
   headers['content-type'] = 'application/json'
   const work = (given as { work: (signal: AbortSignal) => Promise<string> }).work
-  return new Response(head ? null : lateStream(work, { signal: exchange.signal(), failed }), { status, headers })
+  return new Response(head ? null : lateStream(work, { signal: exchange.signal(), cut: exchange.cut, failed }), {
+    status,
+    headers,
+  })
 }
 
 function merge(exchange: Exchange, own: ReplyHeaders = {}): Record<string, string> {

@@ -86,9 +86,12 @@ export interface Engine {
   ): Promise<void>
   /** Tells local waiters; called by the worker after the commit. */
   settled(runId: string, result: Result): void
-  /** From now on it is the server that ends connections. */
+  /** From now on no run is created, and it is the server that ends connections: those that follow threads at once. */
   hangUp(): void
   hangingUp(): boolean
+  /** Resolves when nobody follows or waits for a run any more, or after `ms`, or when `hurry` aborts. */
+  readersGone(ms: number, hurry: AbortSignal): Promise<void>
+  /** Breaks off what still follows or waits: who reads goes on elsewhere. */
   close(): void
 }
 
@@ -124,10 +127,27 @@ export function createEngine(deps: {
     }
     return { result, stop }
   }
-  let isHangingUp = false
+  const hungUp = new AbortController()
+  const closed = new AbortController()
+  let readers = 0
+  let whenNone: () => void = () => {}
+  /** Counts who follows or waits for a run, because a server that shuts down lets them come to the end. */
+  const left = () => {
+    readers--
+    if (readers === 0) whenNone()
+  }
+  async function* counted(events: AsyncGenerator<SentEvent, void, undefined>) {
+    readers++
+    try {
+      yield* events
+    } finally {
+      left()
+    }
+  }
 
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
+    if (hungUp.signal.aborted) throw new ApiError('shutting_down')
     const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
     let creation: Creation
     try {
@@ -167,7 +187,7 @@ export function createEngine(deps: {
     if (found === undefined) return undefined
     const { after, gap, ...run } = found
     const tail = await tails.open(run.thread_id)
-    return { run, events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, signal }) }
+    return { run, events: (signal) => counted(followRun(tail, run, { after, gap, caughtUp: false, wanted, signal })) }
   }
 
   async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
@@ -211,7 +231,7 @@ export function createEngine(deps: {
       }
       const { run, after, claimed } = creation
       const options = { after, gap: false, caughtUp: claimed !== undefined, wanted }
-      return { run, replayed: false, events: (signal) => followRun(open, run, { ...options, signal }) }
+      return { run, replayed: false, events: (signal) => counted(followRun(open, run, { ...options, signal })) }
     },
 
     async wait(request, signal) {
@@ -245,10 +265,11 @@ export function createEngine(deps: {
     },
 
     async threadStream(threadId, { lastEventId, modes }) {
+      if (hungUp.signal.aborted) throw new ApiError('shutting_down')
       const found = await events.startOfThread(db, threadId, fromOf(lastEventId))
       if (found === undefined) throw new ApiError('thread_not_found', `The thread ${threadId} does not exist.`)
       const tail = await tails.open(threadId)
-      return (signal) => followThread(tail, { ...found, modes, caughtUp: false, signal })
+      return (signal) => followThread(tail, { ...found, modes, caughtUp: false, signal, hungUp: hungUp.signal })
     },
 
     async cancel(request, signal = new AbortController().signal) {
@@ -266,7 +287,7 @@ export function createEngine(deps: {
     },
 
     async abandon(request) {
-      if (!isHangingUp) await cancelRun(cancelling, request)
+      if (!hungUp.signal.aborted) await cancelRun(cancelling, request)
     },
 
     cancelMany: (which, request) => cancelRuns(cancelling, which, request),
@@ -275,13 +296,22 @@ export function createEngine(deps: {
       for (const tell of locals.get(runId) ?? []) tell(result)
     },
 
-    hangUp() {
-      isHangingUp = true
+    hangUp: () => hungUp.abort(LEFT),
+    hangingUp: () => hungUp.signal.aborted,
+
+    async readersGone(ms, hurry) {
+      if (readers === 0 || hurry.aborted) return
+      await new Promise<void>((resolve) => {
+        whenNone = resolve
+        setTimeout(resolve, ms).unref()
+        hurry.addEventListener('abort', () => resolve())
+      })
     },
 
-    hangingUp: () => isHangingUp,
-
-    close: () => tails.close(),
+    close() {
+      closed.abort(LEFT)
+      tails.close()
+    },
   }
 
   /** The result of a run: from this process's worker if it runs it, else from the database. */
@@ -294,20 +324,28 @@ export function createEngine(deps: {
   ): Promise<string | undefined> {
     // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
     let asking: NodeJS.Timeout | undefined
-    const left = new AbortController()
-    const leave = () => left.abort(LEFT)
+    const gone = new AbortController()
+    const leave = () => gone.abort(LEFT)
+    let breakOff: () => void = () => {}
     const asked = new Promise<string | undefined>((resolve, reject) => {
-      const ask = () => void remote(run, visible, left.signal).then(resolve, reject)
+      const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
       if (isHere) asking = setTimeout(ask, ASK_AFTER_MS)
       else ask()
-      left.signal.addEventListener('abort', () => resolve(undefined))
+      gone.signal.addEventListener('abort', () => resolve(undefined))
+      breakOff = () => reject(new ApiError('shutting_down'))
     })
+    asked.catch(() => {})
+    if (closed.signal.aborted) breakOff()
+    else closed.signal.addEventListener('abort', breakOff)
+    readers++
     if (signal.aborted) leave()
     else signal.addEventListener('abort', leave)
     try {
       return await Promise.race([local.then(resultText), asked])
     } finally {
+      left()
       clearTimeout(asking)
+      closed.signal.removeEventListener('abort', breakOff)
       signal.removeEventListener('abort', leave)
       leave()
     }

@@ -61,6 +61,9 @@ export interface Execution {
   abort(reason: AbortReason): void
 }
 
+/** How long a run that is given back may take to stop by itself. */
+const HAND_OFF_MS = 300
+
 /** Executes a run that this worker has claimed. */
 export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
   const { journal } = deps
@@ -75,7 +78,9 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
     if (reason !== undefined && !isStronger) return
     reason = why
     handle?.abort(why)
-    grace ??= setTimeout(() => giveUp({ kind: 'aborted', reason: reason ?? why }), deps.abortGraceMs)
+    // A run that is given back is fenced off: it need not stop before another worker has it.
+    const patience = why === 'shutdown' ? Math.min(HAND_OFF_MS, deps.abortGraceMs) : deps.abortGraceMs
+    grace ??= setTimeout(() => giveUp({ kind: 'aborted', reason: reason ?? why }), patience)
     grace.unref()
   }
   /** What could not be written ends the run: silently when it is not ours any more, else as its error. */

@@ -173,16 +173,22 @@ function within(namespace: readonly string[], wanted: string): boolean {
 /** Which events of a thread are wanted. */
 export type ThreadMode = 'run_modes' | 'lifecycle' | 'state_update'
 
-/** A thread's events over all its runs; ends when the thread is deleted, or the signal aborts. Owns the tail and closes it. */
+/** A thread's events over all its runs; ends when the thread is deleted, or the signal aborts, and breaks off when the server
+ *  hangs up. Owns the tail and closes it. */
 export async function* followThread(
   tail: Tail,
-  options: Following & { modes: readonly ThreadMode[] },
+  options: Following & { modes: readonly ThreadMode[]; hungUp: AbortSignal },
 ): AsyncGenerator<SentEvent, void, undefined> {
   const has = (mode: ThreadMode) => options.modes.includes(mode)
   const tells = has('run_modes') || has('lifecycle')
+  const stop = new AbortController()
+  const hangUp = () => stop.abort()
+  options.hungUp.addEventListener('abort', hangUp)
+  const signal = AbortSignal.any([options.signal, stop.signal])
   try {
+    if (options.hungUp.aborted) hangUp()
     if (options.gap) yield GAP
-    for await (const item of tail.follow(options.after, { ...options, untilGone: true })) {
+    for await (const item of tail.follow(options.after, { caughtUp: options.caughtUp, untilGone: true, signal })) {
       if ('gone' in item) return
       if ('ended' in item) continue
       const id = String(item.seq)
@@ -201,6 +207,7 @@ export async function* followThread(
     // The server ends it, and not the thread: the client is to come back.
     if (!options.signal.aborted) throw new ApiError('shutting_down')
   } finally {
+    options.hungUp.removeEventListener('abort', hangUp)
     tail.close()
   }
 }

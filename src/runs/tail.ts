@@ -44,49 +44,29 @@ interface Want {
 /** One thread that is followed in this process, by however many. */
 export class Shared {
   readonly threadId: string
+  readonly ready: Promise<void>
   readonly waiting = new Map<string, Set<(status: string | undefined) => void>>()
   users = 0
   #db: Db
   #followers = new Set<Follower>()
   #wants: Want[] = []
   #reading: { stale: boolean } | undefined
-  #subscribed: Promise<void>
   #unsubscribe: (() => void) | undefined
-  #isHeard = false
   #stopped = false
 
   constructor(threadId: string, deps: { db: Db; bus: Bus }) {
     this.threadId = threadId
     this.#db = deps.db
-    this.#subscribed = deps.bus
+    this.ready = deps.bus
       .subscribe(
         threadChannel(threadId),
         (message) => this.#hear(message),
         () => this.missed(),
       )
       .then((unsubscribe) => {
-        this.#isHeard = true
         if (this.#stopped) unsubscribe()
         else this.#unsubscribe = unsubscribe
       })
-  }
-
-  /** Resolves when the bus is heard, or after a while; then the log is looked into once it is. */
-  async ready(waitMs: number): Promise<void> {
-    if (this.#isHeard) return
-    let late = false
-    let timer: NodeJS.Timeout | undefined
-    const heard = this.#subscribed.then(() => {
-      if (late) this.missed()
-    })
-    const waited = new Promise<void>((resolve) => {
-      timer = setTimeout(() => {
-        late = true
-        heard.catch(() => {})
-        resolve()
-      }, waitMs)
-    })
-    await Promise.race([heard, waited]).finally(() => clearTimeout(timer))
   }
 
   isFollowedUntilGone(): boolean {

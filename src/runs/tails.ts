@@ -29,14 +29,11 @@ export interface Tail {
 }
 
 export interface Tails {
-  /** Resolves when what happens on the thread from now on will be heard, or found in the log if the bus is slow: nobody
-   *  waits long for the bus. Close what you opened. */
+  /** Resolves when what happens on the thread from now on will be heard, or found in the log where the bus is slow. Close
+   *  what you opened. */
   open(threadId: string): Promise<Tail>
   close(): void
 }
-
-/** How long opening a tail waits for the bus; then it goes on, and looks into the log once the bus is there. */
-const BUS_WAIT_MS = 20
 
 export function createTails(
   deps: { db: Db; bus: Bus; observe: Observe },
@@ -48,7 +45,7 @@ export function createTails(
   timer.unref()
   let closed = false
   let polling = false
-  let asking: Promise<void> | undefined
+  let asking = false
   let askAgain = false
 
   async function poll(): Promise<void> {
@@ -87,18 +84,18 @@ export function createTails(
   /** Looks for ends soon: one statement for everybody who asks while the one before is under way. */
   function ask(): void {
     askAgain = true
-    asking ??= askOn().finally(() => {
-      asking = undefined
-    })
+    if (!asking) void askOn()
   }
 
   async function askOn(): Promise<void> {
+    asking = true
     while (askAgain && !closed) {
       await new Promise(setImmediate)
       askAgain = false
       // Who gets no answer now is answered by the poll.
       await lookForEnds().catch(() => {})
     }
+    asking = false
   }
 
   return {
@@ -120,7 +117,7 @@ export function createTails(
         mine.stop()
       }
       try {
-        await mine.ready(BUS_WAIT_MS)
+        await mine.ready
       } catch (error) {
         close()
         throw error

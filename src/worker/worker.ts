@@ -35,8 +35,9 @@ export interface WorkerOptions {
 export interface Worker extends LocalWorker {
   trusted(): boolean
   start(): Promise<void>
-  /** Stops claiming, waits for the runs, and after `graceMs` gives what is left back to the queue, uncharged. */
-  stop(graceMs: number): Promise<void>
+  /** Stops claiming, waits for the runs, and after `graceMs`, or when `hurry` aborts, gives what is left back to the queue,
+   *  uncharged. The lease is kept until then. */
+  stop(graceMs: number, hurry?: AbortSignal): Promise<void>
 }
 
 interface Active {
@@ -66,6 +67,7 @@ export function createWorker(
   const reservedFor = new Set<string>()
   let strays: ReadonlySet<string> = new Set()
   let stopping = true
+  const returning = new Set<Promise<void>>()
   // Whether a slot that comes free should look at the queue: a look for each run would cost as much as claiming it.
   let waiting = true
   const unsubscribe: (() => void)[] = []
@@ -166,6 +168,17 @@ export function createWorker(
     })
   }
 
+  /** A run that was created for this worker while it began to stop. */
+  function giveBack(claimed: Claimed): void {
+    const given = queue.requeue(db, [claimed], { uncharge: true }).then(
+      () => bus.publish('runs', { hint: { waiting: true } }),
+      // Then it is rescued.
+      () => {},
+    )
+    returning.add(given)
+    void given.then(() => returning.delete(given))
+  }
+
   async function append(held: Held, cap: Cap, what: Append): Promise<void> {
     if (what.events === undefined) return journal.append(held, what)
     const events = cap.admit(what.events)
@@ -226,7 +239,9 @@ export function createWorker(
         start(claimed) {
           release()
           // Under a name that was given up since, it is about to be rescued.
-          if (!stopping && workerId === keeper.workerId()) start(claimed)
+          if (workerId !== keeper.workerId()) return
+          if (stopping) giveBack(claimed)
+          else start(claimed)
         },
       }
     },
@@ -251,13 +266,14 @@ export function createWorker(
       rescuer.start()
       canceller.start()
     },
-    async stop(graceMs) {
+    async stop(graceMs, hurry) {
       stopping = true
       await Promise.all([claimer.stop(), rescuer.stop()])
       // What still runs can still be cancelled.
-      await settledWithin([...active.values()], graceMs)
+      await settledWithin([...active.values()], graceMs, hurry)
       abortAll('shutdown')
       await Promise.all([...active.values()].map(({ execution }) => execution.finished))
+      await Promise.all(returning)
       for (const stop of unsubscribe.splice(0)) stop()
       await canceller.stop()
       await journal.idle()
@@ -266,12 +282,14 @@ export function createWorker(
   }
 }
 
-async function settledWithin(runs: readonly Active[], graceMs: number): Promise<void> {
-  if (runs.length === 0) return
-  let timer: NodeJS.Timeout | undefined
+async function settledWithin(runs: readonly Active[], graceMs: number, hurry?: AbortSignal): Promise<void> {
+  if (runs.length === 0 || hurry?.aborted) return
+  let stop: () => void = () => {}
   const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, graceMs)
+    const timer = setTimeout(resolve, graceMs)
+    hurry?.addEventListener('abort', () => resolve())
+    stop = () => clearTimeout(timer)
   })
   await Promise.race([Promise.all(runs.map(({ execution }) => execution.finished)), late])
-  clearTimeout(timer)
+  stop()
 }

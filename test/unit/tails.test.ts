@@ -309,30 +309,6 @@ test('a page of the log is bounded in bytes, whatever its batches hold', async (
   ])
 })
 
-test('a slow bus holds nobody up, and what it did not bring meanwhile is found once it is there', async () => {
-  const inner = createMemoryBus()
-  let heard: () => void = () => {}
-  const slow: Bus = {
-    ...inner,
-    subscribe: async (...asked) => {
-      await new Promise<void>((resolve) => (heard = resolve))
-      return inner.subscribe(...asked)
-    },
-  }
-  const { threadId, log } = await thread(slow)
-  const tails = createTails({ db: database, bus: slow, observe: silent }, { pollMs: 60_000 })
-  const began = performance.now()
-  const tail = await tails.open(threadId)
-  expect(performance.now() - began).toBeLessThan(500)
-  const follower = tail.follow(0, { caughtUp: true })
-  const first = follower.next()
-  await log(1)
-  heard()
-  expect((await first).value).toMatchObject({ seq: 1 })
-  await follower.return()
-  tails.close()
-})
-
 test('who follows a thread until it is gone is told when it is deleted', async () => {
   const bus = createMemoryBus()
   const { threadId, log } = await thread(bus)
