@@ -33,6 +33,9 @@ create table checkpoint_values (
   version text not null,
   type text not null,
   bytes bytea not null,
+  chain text,
+  "position" integer,
+  base text,
   constraint checkpoint_values_pkey PRIMARY KEY (thread_id, checkpoint_ns, channel, version),
   constraint checkpoint_values_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
@@ -116,10 +119,10 @@ create table runs (
   cancel_reason text,
   error json,
   temporary boolean not null default false,
+  suspect boolean not null default false,
   constraint runs_cancel_action_check CHECK ((cancel_action = ANY (ARRAY['interrupt'::text, 'rollback'::text]))),
   constraint runs_check CHECK (((status = 'running'::text) = (worker_id IS NOT NULL))),
   constraint runs_multitask_strategy_check CHECK ((multitask_strategy = ANY (ARRAY['reject'::text, 'enqueue'::text, 'interrupt'::text, 'rollback'::text]))),
-  suspect boolean not null default false,
   constraint runs_pkey PRIMARY KEY (run_id),
   constraint runs_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'running'::text, 'success'::text, 'error'::text, 'timeout'::text, 'interrupted'::text]))),
   constraint runs_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
@@ -169,6 +172,7 @@ create table workers (
 CREATE INDEX assistants_created ON public.assistants USING btree (created_at DESC, assistant_id);
 CREATE INDEX assistants_graph ON public.assistants USING btree (graph_id);
 CREATE INDEX assistants_metadata ON public.assistants USING gin (metadata jsonb_path_ops);
+CREATE INDEX checkpoint_values_chain ON public.checkpoint_values USING btree (thread_id, checkpoint_ns, channel, chain, "position") WHERE (chain IS NOT NULL);
 CREATE INDEX checkpoints_run ON public.checkpoints USING btree (run_id) WHERE (run_id IS NOT NULL);
 CREATE INDEX events_created ON public.events USING brin (created_at);
 CREATE INDEX events_run ON public.events USING btree (run_id, first_seq);

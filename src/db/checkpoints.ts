@@ -1,7 +1,7 @@
 // Statements on checkpoints. In charge of reading them with their values and writes in one round trip; values are bytes
 // here. Writing is in db/journal.ts.
 
-import type { Blob, GuestCalls, StoredCheckpoint } from '../executor/protocol.ts'
+import type { Blob, Chain, GuestCalls, StoredCheckpoint } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { json } from './json.ts'
 import { and, type Sql, sql } from './sql.ts'
@@ -9,7 +9,7 @@ import { and, type Sql, sql } from './sql.ts'
 export { store } from './journal.ts'
 
 interface Row {
-  kind: 'checkpoint' | 'value' | 'write'
+  kind: 'checkpoint' | 'value' | 'chain' | 'write'
   thread_id: string
   checkpoint_ns: string
   checkpoint_id: string
@@ -22,6 +22,10 @@ interface Row {
   idx: number | null
   type: string | null
   bytes: Uint8Array | null
+  version: string | null
+  chain: string | null
+  /** Of a chain: version, base and size of each part, by position. */
+  parts: [version: string, base: string | null, size: number][] | null
 }
 
 /** The named, or the latest, checkpoint of a namespace. */
@@ -45,6 +49,13 @@ export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Pr
   return read(db, chosen)
 }
 
+/** True for a value `v` that no checkpoint `c` of those left has, itself or as a part of a longer list. */
+export const isUnused = (left: Sql): Sql => sql`not exists (select 1 from checkpoints c join checkpoint_values used
+    on used.thread_id = c.thread_id and used.checkpoint_ns = c.checkpoint_ns and used.channel = v.channel
+      and used.version = c.checkpoint -> 'channel_versions' ->> v.channel
+  where c.thread_id = v.thread_id and c.checkpoint_ns = v.checkpoint_ns and ${left}
+    and (used.version = v.version or (used.chain = v.chain and used.position > v.position)))`
+
 const ofGone = sql`exists (select 1 from gone g where g.checkpoint_ns = w.checkpoint_ns
   and g.checkpoint_id = w.checkpoint_id)`
 
@@ -61,9 +72,7 @@ export const removeOfRun = (db: Db, threadId: string, runId: string): Promise<un
       where w.thread_id = ${threadId} and w.run_id = ${runId} and w.replaced_type is not null and not ${ofGone})
     delete from checkpoint_values v using gone g, json_each_text(g.checkpoint -> 'channel_versions') as had(channel, version)
     where v.thread_id = g.thread_id and v.checkpoint_ns = g.checkpoint_ns and v.channel = had.channel
-      and v.version = had.version
-      and not exists (select 1 from checkpoints c where c.thread_id = g.thread_id and c.checkpoint_ns = g.checkpoint_ns
-        and (c.run_id is distinct from ${runId}) and c.checkpoint -> 'channel_versions' ->> v.channel = v.version)`)
+      and v.version = had.version and ${isUnused(sql`c.run_id is distinct from ${runId}`)}`)
 
 /** Removes everything of a thread's history. */
 export const removeOfThread = (db: Db, threadId: string): Promise<unknown> =>
@@ -72,15 +81,28 @@ export const removeOfThread = (db: Db, threadId: string): Promise<unknown> =>
     delete from checkpoints where thread_id = ${threadId}`)
 
 async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
-  const rows = await db.rows<Row>(sql`with c as (${chosen})
+  const rows = await db.rows<Row>(sql`with c as (${chosen}),
+      v as (select c.checkpoint_id, v.* from c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
+        join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
+          and v.channel = has.channel and v.version = has.version),
+      chains as (select thread_id, checkpoint_ns, channel, chain, max(position) as position from v where chain is not null
+        group by thread_id, checkpoint_ns, channel, chain)
     select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
-      null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes from c
-    union all select 'value', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, v.channel, null, null, null, v.type, v.bytes
-      from c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
-      join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
-        and v.channel = has.channel and v.version = has.version
-    union all select 'write', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, w.channel, w.task_id, w.task_path, w.idx, w.type, w.bytes
+      null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes,
+      null as version, null as chain, null::json as parts from c
+    union all select 'value', v.thread_id, v.checkpoint_ns, v.checkpoint_id, null, null, null, v.channel, null, null, null,
+        v.type, case when v.chain is null then v.bytes end, v.version, v.chain, null from v
+    union all select 'chain', p.thread_id, p.checkpoint_ns, null, null, null, null, p.channel, null, null, null,
+        min(p.type), string_agg(p.bytes, ''::bytea order by p.position, p.version), null, p.chain,
+        json_agg(json_build_array(p.version, p.base, octet_length(p.bytes)) order by p.position, p.version)
+      from chains join checkpoint_values p using (thread_id, checkpoint_ns, channel, chain)
+      where p.position <= chains.position group by p.thread_id, p.checkpoint_ns, p.channel, p.chain
+    union all select 'write', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, w.channel, w.task_id,
+        w.task_path, w.idx, w.type, w.bytes, null, null, null
       from c join checkpoint_writes w using (thread_id, checkpoint_ns, checkpoint_id)`)
+  const chains = new Map(
+    rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(row)]),
+  )
   const found = new Map<string, StoredCheckpoint>()
   for (const row of rows) {
     if (row.kind !== 'checkpoint') continue
@@ -98,10 +120,12 @@ async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
   for (const row of rows) {
     const of = found.get(`${row.checkpoint_ns}\n${row.checkpoint_id}`)
     if (of === undefined || row.kind === 'checkpoint') continue
-    const blob: Blob = { type: row.type as string, bytes: row.bytes as Uint8Array }
     const channel = row.channel as string
-    if (row.kind === 'value') of.values.push({ channel, blob })
-    else
+    const blob: Blob = { type: row.type as string, bytes: row.bytes as Uint8Array }
+    if (row.kind === 'value') {
+      const list = row.chain === null ? undefined : chains.get(chainKey(row))?.(row.version as string)
+      of.values.push(list === undefined ? { channel, blob } : { channel, ...list })
+    } else
       of.writes.push({
         task_id: row.task_id as string,
         task_path: row.task_path as string,
@@ -116,6 +140,42 @@ async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
   for (const { writes } of all) writes.sort(byExecution)
   return all
 }
+
+const chainKey = ({ checkpoint_ns, channel, chain }: Row): string => `${checkpoint_ns}\n${channel}\n${chain}`
+
+/** Gives the versions of a list from the parts of their chain: forks of one version stand at the same position, so the way
+ *  goes from base to base. */
+function createChainReader({
+  channel,
+  type,
+  bytes,
+  chain,
+  parts,
+}: Row): (version: string) => { blob: Blob; chain: Chain } {
+  const known = new Map<string, { base: string | null; size: number; inner: Uint8Array }>()
+  let at = 0
+  for (const [version, base, size] of parts ?? []) {
+    known.set(version, { base, size, inner: (bytes as Uint8Array).subarray(at + 1, at + size - 1) })
+    at += size
+  }
+  return (version) => {
+    const texts: Uint8Array[] = [CLOSE]
+    const found: Chain = { id: chain as string, position: -1, whole_bytes: 0, added_bytes: 0 }
+    for (let next: string | null = version; next !== null; ) {
+      const part = known.get(next)
+      if (part === undefined) throw new Error(`A part of the list ${channel} (${next}) is missing.`)
+      found.position++
+      if (part.base === null) found.whole_bytes = part.size
+      else found.added_bytes += part.size
+      if (part.inner.length > 0) texts.push(...(texts.length > 1 ? [COMMA] : []), part.inner)
+      next = part.base
+    }
+    texts.push(OPEN)
+    return { blob: { type: type as string, bytes: Buffer.concat(texts.reverse()) }, chain: found }
+  }
+}
+
+const [OPEN, COMMA, CLOSE] = [Buffer.from('['), Buffer.from(','), Buffer.from(']')]
 
 type Write = StoredCheckpoint['writes'][number]
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)

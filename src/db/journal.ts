@@ -100,12 +100,16 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
     on conflict (thread_id, checkpoint_ns, checkpoint_id) do update
       set checkpoint = excluded.checkpoint, metadata = excluded.metadata)`)
   if (values.length)
-    parts.push(sql`, written_values as (insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes)
-    select f.thread_id, n.ns, n.channel, n.version, n.type, substring(body.bytes from n.start for n.size)
+    parts.push(sql`, written_values as (insert into checkpoint_values
+      (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)
+    select f.thread_id, n.ns, n.channel, n.version, n.type, substring(body.bytes from n.start for n.size),
+      n.chain, n.position, n.base
     from unnest(${values.map((r) => r.i)}::int[], ${values.map((r) => r.put.checkpoint_ns)}::text[],
       ${values.map((r) => r.value.channel)}::text[], ${values.map((r) => r.value.version)}::text[],
-      ${values.map((r) => r.value.blob.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[])
-      as n(i, ns, channel, version, type, start, size) join fence f using (i), body
+      ${values.map((r) => r.value.blob.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[],
+      ${values.map((r) => r.value.list?.chain ?? null)}::text[], ${values.map((r) => r.value.list?.position ?? null)}::int[],
+      ${values.map((r) => r.value.list?.base ?? null)}::text[])
+      as n(i, ns, channel, version, type, start, size, chain, position, base) join fence f using (i), body
     on conflict do nothing)`)
   // A special write (an error, an interrupt; its index is negative) replaces the one before; a regular one never does. What
   // another run wrote is kept beside it, in case this one is rolled back.

@@ -2,6 +2,7 @@
 // what no kept checkpoint needs; must never touch a thread with a run that has not ended, except to delete it on demand.
 
 import { ApiError } from '../errors.ts'
+import { isUnused } from './checkpoints.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { type Sql, sql } from './sql.ts'
@@ -109,8 +110,6 @@ async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
       select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
         and c.checkpoint_id = w.checkpoint_id)`)
   await tx.rows(sql`
-    delete from checkpoint_values v where v.thread_id ${mine} and not exists (
-      select 1 from checkpoints c where c.thread_id = v.thread_id and c.checkpoint_ns = v.checkpoint_ns
-        and c.checkpoint -> 'channel_versions' ->> v.channel = v.version)`)
+    delete from checkpoint_values v where v.thread_id ${mine} and ${isUnused(sql`true`)}`)
   await tx.rows(sql`update threads set expires_at = ${renewedExpiry} where thread_id ${mine}`)
 }

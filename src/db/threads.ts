@@ -235,8 +235,8 @@ export async function copy(db: Db, id: string, visible: Sql): Promise<ThreadRow>
         select ${to}::uuid, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint, c.metadata, c.created_at
         ${from} join checkpoints c on c.thread_id = source.thread_id
       ), copied as (
-        insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes)
-        select ${to}::uuid, v.checkpoint_ns, v.channel, v.version, v.type, v.bytes
+        insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)
+        select ${to}::uuid, v.checkpoint_ns, v.channel, v.version, v.type, v.bytes, v.chain, v.position, v.base
         ${from} join checkpoint_values v on v.thread_id = source.thread_id
       ), written as (
         insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes)

@@ -2,7 +2,7 @@
 // storage beneath it.
 
 import type { Storage } from './executor.ts'
-import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
 import type { CheckpointSink } from './saver.ts'
 
 /** A storage that shows its own puts, and what was put, in order. */
@@ -21,12 +21,12 @@ export function createOverlay(base: Storage): Overlay {
   const writes: WritesPut[] = []
   // Values by channel version: what was put here, and what was read beneath, because a new checkpoint keeps the versions
   // of channels that it does not change.
-  const values = new Map<string, Blob>()
+  const values = new Map<string, Value>()
 
   const learn = (stored: StoredCheckpoint): StoredCheckpoint => {
     const versions = stored.checkpoint.channel_versions as Record<string, string | number>
-    for (const { channel, blob } of stored.values)
-      values.set(key(stored.checkpoint_ns, channel, String(versions[channel])), blob)
+    for (const { channel, ...value } of stored.values)
+      values.set(key(stored.checkpoint_ns, channel, String(versions[channel])), value)
     return stored
   }
   const shown = (put: CheckpointPut): StoredCheckpoint => {
@@ -34,8 +34,8 @@ export function createOverlay(base: Storage): Overlay {
     return {
       ...put,
       values: versions.flatMap(([channel, version]) => {
-        const blob = values.get(key(put.checkpoint_ns, channel, String(version)))
-        return blob ? [{ channel, blob }] : []
+        const value = values.get(key(put.checkpoint_ns, channel, String(version)))
+        return value ? [{ channel, ...value }] : []
       }),
       writes: [],
     }
@@ -59,7 +59,11 @@ export function createOverlay(base: Storage): Overlay {
     sink: {
       put: async (put) => {
         puts.push(put)
-        for (const { channel, version, blob } of put.values) values.set(key(put.checkpoint_ns, channel, version), blob)
+        for (const value of put.values) {
+          const base = value.list?.base ?? null
+          const of = (version: string) => key(put.checkpoint_ns, value.channel, version)
+          values.set(of(value.version), base === null ? whole(value) : grown(values.get(of(base)) as Value, value.blob))
+        }
       },
       writes: async (put) => void writes.push(put),
       settled: () => Promise.resolve(),
@@ -77,6 +81,32 @@ export function createOverlay(base: Storage): Overlay {
         return stored && withWrites(learn(stored))
       },
     },
+  }
+}
+
+type Value = Omit<StoredCheckpoint['values'][number], 'channel'>
+
+const whole = ({ version, blob, list }: CheckpointPut['values'][number]): Value =>
+  list === undefined
+    ? { blob }
+    : { blob, chain: { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 } }
+
+/** A list with what was added to it: both are JSON lists. */
+function grown({ blob, chain }: Value, { bytes }: Blob): Value {
+  const isEmpty = (list: Uint8Array) => list.length <= 2
+  const parts = [blob.bytes.subarray(1, -1), bytes.subarray(1, -1)]
+  const comma = isEmpty(blob.bytes) || isEmpty(bytes) ? '' : ','
+  const text = Buffer.concat([
+    Buffer.from('['),
+    parts[0] as Uint8Array,
+    Buffer.from(comma),
+    parts[1] as Uint8Array,
+    Buffer.from(']'),
+  ])
+  const { position, added_bytes, ...start } = chain as Chain
+  return {
+    blob: { type: blob.type, bytes: text },
+    chain: { ...start, position: position + 1, added_bytes: added_bytes + bytes.length },
   }
 }
 

@@ -113,7 +113,24 @@ export interface CheckpointPut {
   parent_checkpoint_id: string | null
   checkpoint: Record<string, unknown>
   metadata: Record<string, unknown>
-  values: { channel: string; version: string; blob: Blob }[]
+  values: {
+    channel: string
+    version: string
+    blob: Blob
+    /** Lists only: where this version stands. With a base, the blob holds what was added to it. */
+    list?: { chain: string; position: number; base: string | null }
+  }[]
+}
+
+/** How a list is stored: one version whole, and each after it as what it added to the one before. */
+export interface Chain {
+  /** The version that is stored whole. */
+  id: string
+  /** How many stand between it and the list. */
+  position: number
+  /** Bytes of the one that is whole, and of all that was added since. */
+  whole_bytes: number
+  added_bytes: number
 }
 
 /** A task's writes to store under a checkpoint. `idx` is negative for special channels (errors, interrupts …). */
@@ -134,7 +151,8 @@ export interface StoredCheckpoint {
   parent_checkpoint_id: string | null
   checkpoint: Record<string, unknown>
   metadata: Record<string, unknown>
-  values: { channel: string; blob: Blob }[]
+  /** Lists come put together, with how they are stored. */
+  values: { channel: string; blob: Blob; chain?: Chain }[]
   writes: { task_id: string; task_path: string; idx: number; channel: string; blob: Blob }[]
 }
 
@@ -300,13 +318,13 @@ export type GuestMessage =
   | { type: 'writes'; run: number; seq: number; writes: Packed<WritesPut> }
   /** The run's last frame. `state.values` is the body. */
   | { type: 'outcome'; run: number; outcome: Exclude<Outcome, { kind: 'crashed' }> }
+  /** Something that the run began failed outside of its graph. The run is being stopped; its outcome follows. */
+  | { type: 'crashed'; run: number; cause: string }
   | { type: 'call'; call: number; method: keyof GuestCalls; params: unknown }
   | { type: 'result'; call: number; value: unknown }
   | { type: 'failure'; call: number; error: CallError }
   | { type: 'pong'; call: number }
   | { type: 'log'; text: string }
-  /** Something that the run began failed outside of its graph. The run is being stopped; its outcome follows. */
-  | { type: 'crashed'; run: number; cause: string }
 
 // ------------------------------------------------------------------------------------------------ control channel
 

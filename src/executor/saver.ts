@@ -8,6 +8,7 @@ import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
 import type { RunnableConfig } from './graph.ts'
 import type { LangChain } from './langchain.ts'
+import { createListMemory, isList } from './lists.ts'
 import { storedMetadata } from './metadata.ts'
 import type { CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
 
@@ -29,6 +30,8 @@ export interface SaverDeps {
   metadata?: Record<string, unknown>
   /** The thread has no checkpoint at all: what this saver did not put need not be asked for. */
   fresh?: boolean
+  /** `only` where nothing will be put. */
+  reads?: 'only'
   /** Told of the first value that cannot be stored. */
   onFailure?(error: Error): void
 }
@@ -45,6 +48,9 @@ type PendingWrite = { task_id: string; task_path: string; idx: number; channel: 
 
 const TASKS = '__pregel_tasks'
 
+/** What may be added to a short list before it is stored whole again, in bytes: less would be too often. */
+const CHAIN_SLACK = 16_384
+
 // Indexes of special channels, as every LangGraph checkpointer has them.
 const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }
 
@@ -53,6 +59,7 @@ export function createSaver(deps: SaverDeps): Saver {
   const { codec, storage, sink } = deps
   const fork = randomUUID().slice(-12)
   const touched = new Set<string>()
+  const lists = createListMemory()
   let latest: CheckpointTuple | undefined
   let latestWrites = new Map<string, Map<string, PendingWrite>>()
   let failure: Error | undefined
@@ -89,6 +96,7 @@ export function createSaver(deps: SaverDeps): Saver {
 
   const read = async (stored: StoredCheckpoint): Promise<CheckpointTuple> => {
     const tuple = tupleOf(stored, codec)
+    if (deps.reads !== 'only') rememberLists(stored, tuple)
     // Before format 4, what was sent to nodes stood with the parent's writes instead of in a channel of its own.
     if (Number(tuple.checkpoint.v) < 4 && tuple.parentConfig) {
       const sends =
@@ -100,6 +108,17 @@ export function createSaver(deps: SaverDeps): Saver {
       tuple.checkpoint.channel_versions[TASKS] = versions.at(-1) ?? nextVersion(undefined)
     }
     return tuple
+  }
+
+  const rememberLists = ({ thread_id, checkpoint_ns, values }: StoredCheckpoint, { checkpoint }: CheckpointTuple) => {
+    for (const { channel, chain } of values) {
+      const version = String(checkpoint.channel_versions[channel])
+      if (chain)
+        lists.remember(placeOf(thread_id, checkpoint_ns), channel, checkpoint.channel_values[channel], {
+          version,
+          chain,
+        })
+    }
   }
 
   async function* list(config: RunnableConfig, options: ListOptions = {}): AsyncGenerator<CheckpointTuple> {
@@ -131,11 +150,9 @@ export function createSaver(deps: SaverDeps): Saver {
     const values = guarded(() =>
       Object.entries(newVersions)
         .filter(([channel]) => Object.hasOwn(channel_values, channel))
-        .map(([channel, version]) => ({
-          channel,
-          version: String(version),
-          blob: codec.encode(channel_values[channel], `channel "${channel}"`),
-        })),
+        .map(([channel, version]) =>
+          encodeValue(placeOf(thread_id, checkpoint_ns), channel, String(version), channel_values[channel]),
+        ),
     )
     const stored = storedMetadata({ ...deps.metadata, ...config.metadata }, metadata)
     touched.add(checkpoint_ns)
@@ -154,6 +171,30 @@ export function createSaver(deps: SaverDeps): Saver {
       values,
     })
     return next
+  }
+
+  /** A list that only grew is stored as what was added, until that takes more than twice the place of the whole. */
+  const encodeValue = (
+    place: string,
+    channel: string,
+    version: string,
+    value: unknown,
+  ): CheckpointPut['values'][number] => {
+    const where = `channel "${channel}"`
+    const growth = lists.growth(place, channel, value)
+    if (growth === undefined || growth.base.chain.added_bytes > 2 * growth.base.chain.whole_bytes + CHAIN_SLACK) {
+      const blob = codec.encode(value, where)
+      if (!isList(value)) return { channel, version, blob }
+      const chain = { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 }
+      lists.remember(place, channel, value, { version, chain })
+      return { channel, version, blob, list: { chain: version, position: 0, base: null } }
+    }
+    const { base, added } = growth
+    const blob = codec.encode(added, where)
+    const { id, position, added_bytes } = base.chain
+    const chain = { ...base.chain, position: position + 1, added_bytes: added_bytes + blob.bytes.length }
+    lists.remember(place, channel, value, { version, chain }, growth)
+    return { channel, version, blob, list: { chain: id, position: chain.position, base: base.version } }
   }
 
   const putWrites = async (
@@ -212,6 +253,7 @@ export function createSaver(deps: SaverDeps): Saver {
     }
     override async deleteThread(threadId: string) {
       if (!sink.deleteThread) throw new Error('A graph cannot delete its thread: use the API.')
+      lists.clear()
       await sink.deleteThread(threadId)
     }
     override getNextVersion(current: string | undefined) {
@@ -223,6 +265,8 @@ export function createSaver(deps: SaverDeps): Saver {
     latest: () => latest && { ...latest, pendingWrites: inOrder(latestWrites.get(latest.checkpoint.id)) },
   }
 }
+
+const placeOf = (threadId: string, namespace: string): string => `${threadId}\n${namespace}`
 
 interface ListOptions {
   limit?: number

@@ -1,7 +1,14 @@
 // Checkpoints and store items in memory, behind the same seam as the database: what the executor's own tests run against.
 
 import type { RunSink, Storage } from '../../src/executor/executor.ts'
-import type { CheckpointPut, StoredCheckpoint, StoreOp, StreamEvent, WritesPut } from '../../src/executor/protocol.ts'
+import type {
+  Chain,
+  CheckpointPut,
+  StoredCheckpoint,
+  StoreOp,
+  StreamEvent,
+  WritesPut,
+} from '../../src/executor/protocol.ts'
 
 type Blob = StoredCheckpoint['values'][number]['blob']
 
@@ -20,7 +27,7 @@ const address = (...parts: string[]) => JSON.stringify(parts)
 
 export function createMemoryStorage(): MemoryStorage {
   const puts = new Map<string, CheckpointPut>()
-  const values = new Map<string, Blob>()
+  const values = new Map<string, CheckpointPut['values'][number]>()
   const writes = new Map<string, Map<string, WritesPut['writes'][number] & { task_id: string; task_path: string }>>()
   const items = new Map<string, { value: Record<string, unknown>; created_at: string; updated_at: string }>()
   const calls: Record<string, number> = {}
@@ -28,8 +35,10 @@ export function createMemoryStorage(): MemoryStorage {
   const stored = (put: CheckpointPut): StoredCheckpoint => {
     const versions = put.checkpoint.channel_versions as Record<string, string>
     const found = Object.entries(versions).flatMap(([channel, version]) => {
-      const blob = values.get(address(put.thread_id, put.checkpoint_ns, channel, String(version)))
-      return blob ? [{ channel, blob }] : []
+      const at = (of: string) => values.get(address(put.thread_id, put.checkpoint_ns, channel, of))
+      const value = at(String(version))
+      if (value === undefined) return []
+      return value.list ? [{ channel, ...whole(value, at) }] : [{ channel, blob: value.blob }]
     })
     const pending = [...(writes.get(address(put.thread_id, put.checkpoint_ns, put.checkpoint_id))?.values() ?? [])]
     pending.sort((a, b) =>
@@ -80,8 +89,8 @@ export function createMemoryStorage(): MemoryStorage {
     },
     put: async (put) => {
       puts.set(address(put.thread_id, put.checkpoint_ns, put.checkpoint_id), structuredClone(put))
-      for (const { channel, version, blob } of put.values)
-        values.set(address(put.thread_id, put.checkpoint_ns, channel, version), blob)
+      for (const value of put.values)
+        values.set(address(put.thread_id, put.checkpoint_ns, value.channel, value.version), value)
     },
     writes: async (put) => {
       const key = address(put.thread_id, put.checkpoint_ns, put.checkpoint_id)
@@ -96,6 +105,22 @@ export function createMemoryStorage(): MemoryStorage {
     },
     checkpoints: inThread,
   }
+}
+
+/** A list put together from what each version added. */
+function whole(
+  value: CheckpointPut['values'][number],
+  at: (version: string) => CheckpointPut['values'][number] | undefined,
+): { blob: Blob; chain: Chain } {
+  const items: unknown[] = []
+  const chain = { id: value.list?.chain ?? '', position: value.list?.position ?? 0, whole_bytes: 0, added_bytes: 0 }
+  for (let part: typeof value | undefined = value; part !== undefined; ) {
+    items.unshift(...(JSON.parse(Buffer.from(part.blob.bytes).toString()) as unknown[]))
+    const base: string | null = part.list?.base ?? null
+    chain[base === null ? 'whole_bytes' : 'added_bytes'] += part.blob.bytes.length
+    part = base === null ? undefined : at(base)
+  }
+  return { blob: { type: value.blob.type, bytes: Buffer.from(JSON.stringify(items)) }, chain }
 }
 
 function storeOp(

@@ -9,7 +9,7 @@ import { createStorage } from '../../src/graph/storage.ts'
 function failing(times: number, error: Error): Db & { asked(): number } {
   let asked = 0
   const rows = async () => (asked++ < times ? Promise.reject(error) : [])
-  const db: Db & { asked(): number } = { rows, tx: (work) => work(db), asked: () => asked }
+  const db: Db & { asked(): number } = { rows, last: rows, alone: false, tx: (work) => work(db), asked: () => asked }
   return db
 }
 

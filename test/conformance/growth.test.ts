@@ -1,0 +1,208 @@
+// How lists are stored: whatever was appended, edited, forked, rolled back and pruned, every checkpoint reads as it was, and
+// what only grew takes the place of what was added.
+
+import { type BaseMessage, HumanMessage, RemoveMessage } from '@langchain/core/messages'
+import { emptyCheckpoint, uuid6 } from '@langchain/langgraph-checkpoint'
+import fc from 'fast-check'
+import { v7 } from 'uuid'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import * as checkpoints from '../../src/db/checkpoints.ts'
+import type { Database } from '../../src/db/db.ts'
+import { migrate } from '../../src/db/migrate.ts'
+import { openDatabase } from '../../src/db/open.ts'
+import * as retention from '../../src/db/retention.ts'
+import { all, sql } from '../../src/db/sql.ts'
+import { createCodec } from '../../src/executor/codec.ts'
+import { createLangChainLoader } from '../../src/executor/langchain.ts'
+import { createSaver } from '../../src/executor/saver.ts'
+import { createStorage } from '../../src/graph/storage.ts'
+import { silent } from '../../src/observe.ts'
+import { createDatabase, type TestDatabase } from '../support/databases.ts'
+
+type Item = { n: number; deep: { tags: string[] } } | BaseMessage
+
+/** One thread, written by one saver after another as by runs, with what each checkpoint must read as. */
+async function openThread(db: Database) {
+  const thread_id = v7()
+  await db.rows(sql`insert into threads (thread_id, metadata) values (${thread_id}, '{}')`)
+  const langchain = await createLangChainLoader()()
+  const codec = createCodec(langchain)
+  const storage = createStorage({ db, flushed: () => Promise.resolve() })
+  const expected = new Map<string, { text: string; run: string }>()
+  const print = (items: unknown) => Buffer.from(codec.encode(items, 'test').bytes).toString()
+  let step = 0
+  const saverOf = (run_id: string) =>
+    createSaver({
+      langchain,
+      codec,
+      storage,
+      sink: {
+        put: (put) => checkpoints.store(db, { puts: [put], writes: [], run_id }),
+        writes: (writes) => checkpoints.store(db, { puts: [], writes: [writes], run_id }),
+        settled: () => Promise.resolve(),
+      },
+    }).checkpointer
+  const at = (checkpoint_id?: string) => ({
+    configurable: { thread_id, checkpoint_ns: '', ...(checkpoint_id !== undefined && { checkpoint_id }) },
+  })
+
+  /** A run: reads a checkpoint (the latest without one) and puts what each change makes of the list. */
+  async function run(from: string | undefined, changes: readonly ((items: Item[]) => Item[])[]) {
+    const run = v7()
+    const saver = saverOf(run)
+    const tuple = await saver.getTuple(at(from))
+    let items = (tuple?.checkpoint.channel_values.items ?? []) as Item[]
+    let version = tuple?.checkpoint.channel_versions.items as string | undefined
+    let parent = tuple?.checkpoint.id
+    for (const change of changes) {
+      items = change(items)
+      version = saver.getNextVersion(version) as string
+      const id = uuid6(step++)
+      const checkpoint = { ...emptyCheckpoint(), id, channel_values: { items }, channel_versions: { items: version } }
+      await saver.put(at(parent), checkpoint as never, { source: 'loop', step } as never, { items: version })
+      expected.set(id, { text: print(items), run })
+      parent = id
+    }
+    return run
+  }
+  const text = async (id?: string) => {
+    const found = await saverOf(v7()).getTuple(at(id))
+    return found && { id: found.checkpoint.id, text: print(found.checkpoint.channel_values.items) }
+  }
+  return {
+    thread_id,
+    expected,
+    run,
+    text,
+    latest: () => [...expected.keys()].sort().at(-1),
+    async rollBack(run: string) {
+      await checkpoints.removeOfRun(db, thread_id, run)
+      for (const [id, of] of expected) if (of.run === run) expected.delete(id)
+    },
+    async prune() {
+      const last = [...expected.keys()].sort().at(-1)
+      await retention.prune(db, [thread_id], 'keep_latest', all)
+      for (const id of expected.keys()) if (id !== last) expected.delete(id)
+    },
+    storage: () => retention.measure(db, thread_id, all),
+    async listed() {
+      const found: [string, string][] = []
+      for await (const tuple of saverOf(v7()).list(at()))
+        found.push([tuple.checkpoint.id, print(tuple.checkpoint.channel_values.items)])
+      return found
+    },
+  }
+}
+
+let count = 0
+const item = (): Item => {
+  const n = ++count
+  return n % 2 === 0 ? { n, deep: { tags: [`t${n}`] } } : new HumanMessage({ content: `said ${n}`, id: `m${n}` })
+}
+const append =
+  (times: number) =>
+  (items: Item[]): Item[] => [...items, ...Array.from({ length: times }, item)]
+const touch = (one: Item | undefined): void => {
+  if (one === undefined) return
+  if ('deep' in one) one.deep.tags.push('touched')
+  else one.additional_kwargs.touched = { n: ++count }
+}
+
+/** What a node may do to a list, right or wrong. */
+const change = fc.oneof(
+  { weight: 5, arbitrary: fc.integer({ min: 0, max: 4 }).map(append) },
+  fc.nat(20).map((i) => (items: Item[]) => items.map((one, at) => (at === i ? item() : one))),
+  fc.nat(20).map((i) => (items: Item[]) => items.filter((_, at) => at !== i)),
+  fc.constant((items: Item[]) => [...items].reverse()),
+  fc.constant((items: Item[]) => [...items, new RemoveMessage({ id: `r${++count}` })]),
+  // In place, where no reducer sees it.
+  fc.nat(20).map((i) => (items: Item[]) => {
+    touch(items[i])
+    return append(1)(items)
+  }),
+  fc.nat(3).map((times) => (items: Item[]) => {
+    for (let i = 0; i < times; i++) items.push(item())
+    return items
+  }),
+)
+const act = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('run' as const),
+      changes: fc.array(change, { minLength: 1, maxLength: 6 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('fork' as const),
+      at: fc.nat(),
+      changes: fc.array(change, { minLength: 1, maxLength: 4 }),
+    }),
+  },
+  fc.record({ do: fc.constant('roll_back' as const), changes: fc.array(change, { maxLength: 4 }) }),
+  fc.record({ do: fc.constant('prune' as const) }),
+)
+
+let postgres: TestDatabase
+const open = {
+  'the embedded database': async () => {
+    const db = await openDatabase({ memory: true }, silent)
+    await migrate(db)
+    return db
+  },
+  Postgres: async () => {
+    postgres = await createDatabase()
+    return openDatabase({ uri: postgres.uri, poolSize: 2 }, silent)
+  },
+}
+
+describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) => {
+  let db: Database
+  beforeAll(async () => {
+    db = await open[name]()
+  })
+  afterAll(async () => {
+    await db.close()
+    if (name === 'Postgres') await postgres.drop()
+  })
+
+  test('every checkpoint reads as it was, after any mix of runs, forks, rollbacks and prunes', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(act, { minLength: 1, maxLength: 12 }), async (acts) => {
+        const thread = await openThread(db)
+        for (const one of acts) {
+          const known = [...thread.expected.keys()]
+          if (one.do === 'run') await thread.run(undefined, one.changes)
+          if (one.do === 'fork') await thread.run(known[one.at % Math.max(known.length, 1)], one.changes)
+          if (one.do === 'roll_back') await thread.rollBack(await thread.run(undefined, one.changes))
+          if (one.do === 'prune') await thread.prune()
+        }
+        for (const [id, { text }] of thread.expected) expect(await thread.text(id)).toEqual({ id, text })
+        const newestFirst = [...thread.expected]
+          .sort(([a], [b]) => (a < b ? 1 : -1))
+          .map(([id, { text }]) => [id, text])
+        expect(await thread.listed()).toEqual(newestFirst)
+        expect((await thread.text())?.id).toBe(thread.latest())
+      }),
+      { numRuns: 40, timeout: 60_000 },
+    )
+  }, 120_000)
+
+  test('a list that only grows takes a few times the place of what was added', async () => {
+    const thread = await openThread(db)
+    const said = 'x'.repeat(500)
+    for (let turn = 0; turn < 100; turn++)
+      await thread.run(undefined, [
+        (items) => [...items, new HumanMessage({ content: said, id: `h${turn}` })],
+        (items) => [...items, new HumanMessage({ content: said, id: `a${turn}` })],
+      ])
+    const whole = Buffer.byteLength(thread.expected.get(thread.latest() as string)?.text as string)
+    const { channel_values } = await thread.storage()
+    expect(channel_values.count).toBe(200)
+    // Once as what was added, and again in the versions that are whole.
+    expect(channel_values.bytes).toBeGreaterThan(whole)
+    expect(channel_values.bytes).toBeLessThan(2.6 * whole)
+  }, 60_000)
+})
