@@ -2,73 +2,16 @@
 
 import { v7 } from 'uuid'
 import { expect, test, vi } from 'vitest'
-import type { SeenEvent } from '../support/events.ts'
 import type { TestServer } from '../support/stacks.ts'
 import { until } from '../support/until.ts'
 import { createFaultyDriver } from './rows/driver.ts'
-import { createDice, createStage, joinOn, newThread, settlements } from './rows/stage.ts'
+import { allWell, eventsOf, insist, type Run, start } from './rows/insist.ts'
+import { createDice, createStage, newThread, settlements } from './rows/stage.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
 
 const stage = createStage()
 const driver = createFaultyDriver()
-
-interface Run {
-  run_id: string
-  thread_id: string
-}
-
-/** Asks until it is answered with something else than an outage, as a client that keeps its key may. */
-async function insist(server: TestServer, path: string, body: object): Promise<Response> {
-  const key = v7()
-  return until('it is accepted', async () => {
-    const answer = await server.request('POST', path, body, { 'idempotency-key': key })
-    if (answer.status !== 503) return answer
-    expect(answer.headers.get('retry-after')).toMatch(/^\d+$/)
-    return undefined
-  })
-}
-
-async function start(server: TestServer, threadId: string, more: object = {}): Promise<Run> {
-  const body = { assistant_id: 'steps', input: { log: ['in'], ...more }, stream_mode: 'updates' }
-  const answer = await insist(server, `/threads/${threadId}/runs`, body)
-  expect(answer.status).toBe(200)
-  return (await answer.json()) as Run
-}
-
-/** The run's whole log, read past all faults. */
-async function eventsOf(server: TestServer, run: Run): Promise<SeenEvent[]> {
-  const events = await (await joinOn(server, run, '-1')).rest()
-  const ids = events.map(({ id }) => Number(id))
-  const end = ids.pop()
-  expect(ids).toEqual(ids.toSorted((a, b) => a - b))
-  expect(new Set(ids).size).toBe(ids.length)
-  expect(end).toBeGreaterThanOrEqual(ids.at(-1) ?? 0)
-  return events
-}
-
-/** Every accepted run ended well and once, ran no committed node twice, and its log tells each step once. */
-async function allWell(servers: readonly TestServer[], runs: readonly Run[]): Promise<void> {
-  const [{ client }] = servers as [TestServer]
-  for (const run of runs) {
-    const values = await until('the database is back', () =>
-      client.runs.join(run.thread_id, run.run_id).catch((error: { status?: number }) => {
-        if (error.status !== 503) throw error
-        return undefined
-      }),
-    )
-    expect(values).toMatchObject({ log: ['in', 'first', 'second', 'third'] })
-    expect((await client.runs.get(run.thread_id, run.run_id)).status).toBe('success')
-    expect(settlements(servers, run.run_id).length).toBeLessThanOrEqual(1)
-    const told = (await eventsOf(servers[0] as TestServer, run)).flatMap(({ event, data }) =>
-      event === 'updates' ? Object.keys(data) : [],
-    )
-    expect(told.toSorted()).toEqual(['first', 'second', 'third'])
-  }
-  const rows = await stage.query<{ run_id: string }>('select run_id from runs')
-  expect(rows.map(({ run_id }) => run_id).toSorted()).toEqual(runs.map(({ run_id }) => run_id).toSorted())
-  expect(await stage.query('select 1 from threads where held_by is not null')).toEqual([])
-}
 
 test('row 24: when every session of Postgres is ended, five times, pools and listeners come back and no run is lost', async () => {
   const { made } = stage
@@ -88,7 +31,7 @@ test('row 24: when every session of Postgres is ended, five times, pools and lis
     expect(ended.length).toBeGreaterThan(0)
     made.gates.open(gate)
   }
-  await allWell(servers, runs)
+  await allWell(stage, servers, runs)
   const listening = `select 1 from pg_stat_activity where datname = current_database() and application_name = 'heddle notify'`
   await until('both listen again', async () => (await stage.query(listening)).length === 2)
 })
@@ -170,5 +113,5 @@ test('row 28: with one statement in ten failing, half of them after they were do
   expect(driver.counts['done and lost']).toBeGreaterThan(10)
   expect(driver.counts['40001']).toBeGreaterThan(0)
   driver.faults()
-  await allWell(servers, runs)
+  await allWell(stage, servers, runs)
 })

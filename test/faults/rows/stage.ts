@@ -28,16 +28,16 @@ export interface Stage {
   after(close: () => unknown): void
 }
 
-/** A stage for the tests of a file. */
-export function createStage(): Stage {
+/** A stage for the tests of a file, on a database of the tests' server or on the one that `open` gives. */
+export function createStage(open: () => Promise<Pick<TestDatabase, 'uri' | 'drop'>> = createDatabase): Stage {
   const closing: (() => unknown)[] = []
-  let database: TestDatabase
+  let database: Pick<TestDatabase, 'uri' | 'drop'>
   let made = createRunGraphs()
   const uri = () => database.uri
   const after = (close: () => unknown) => void closing.push(close)
 
   beforeAll(async () => {
-    database = await createDatabase()
+    database = await open()
   })
   afterEach(async () => {
     for (const close of closing.splice(0).reverse()) await close()
