@@ -87,12 +87,12 @@ export interface Abandoned {
   cancel_action: 'interrupt' | 'rollback' | null
 }
 
-/** Locks runs whose worker has let its lease run out, with their threads, for one rescuer. */
-export const abandoned = (db: Db, limit: number): Promise<Abandoned[]> =>
+/** Locks runs whose worker has let its lease run out, with their threads, for one rescuer; passes over some. */
+export const abandoned = (db: Db, limit: number, except: readonly string[] = []): Promise<Abandoned[]> =>
   db.rows(sql`select r.run_id, r.thread_id, t.epoch, r.attempt, r.temporary, r.cancel_action
     from runs r join threads t on t.thread_id = r.thread_id
     where r.status = 'running' and not exists (select 1 from workers w
-      where w.worker_id = r.worker_id and w.lease_until >= clock_timestamp())
+      where w.worker_id = r.worker_id and w.lease_until >= clock_timestamp()) and r.run_id <> all(${except}::uuid[])
     limit ${limit} for no key update of t, r skip locked`)
 
 /** Puts running runs back into the queue, if they are still held at that epoch, and moves the epoch on. `uncharge`

@@ -4,27 +4,62 @@
 import type { Bus } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
 import * as queue from '../db/queue.ts'
+import { isOutage } from '../db/sqlstate.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelPlan, removeTraces } from '../runs/cancel.ts'
 import { lastBatch } from '../runs/log.ts'
 import { exhausted } from '../runs/settle.ts'
 
-const BATCH = 100
+/** Few at a time, so that a transaction holds few threads, and for a moment; a round goes on until there are no more. */
+const AT_ONCE = 10
+const ROUND = 500
 
-/** Rescues once; gives how many runs it dealt with. */
-export async function rescue(deps: {
+interface RescueDeps {
   db: Db
   bus: Bus
   observe: Observe
   maxAttempts: number
   /** Called at failpoints, in tests. */
   fail?: Fail | undefined
-}): Promise<number> {
+}
+
+/** Rescues what there is; gives how many runs it dealt with. One that cannot be rescued does not hold up the others, and is
+ *  what this throws after them. */
+export async function rescue(deps: RescueDeps): Promise<number> {
+  const stuck: string[] = []
+  let failure: unknown
+  let dealt = 0
+  for (let limit = AT_ONCE; dealt < ROUND; ) {
+    const found: string[] = []
+    try {
+      const count = await rescueSome(deps, limit, stuck, found)
+      dealt += count
+      if (count < limit) break
+    } catch (error) {
+      if (isOutage(error) || found.length === 0) throw error
+      if (limit === 1) {
+        stuck.push(...found)
+        failure = error
+      }
+      limit = 1
+    }
+  }
+  if (failure !== undefined) throw failure
+  return dealt
+}
+
+async function rescueSome(
+  deps: RescueDeps,
+  limit: number,
+  except: readonly string[],
+  tried: string[],
+): Promise<number> {
   const plan: CancelPlan = { ended: [], wished: [], settled: [] }
   const dealt = await deps.db.tx(async (db) => {
     plan.settled = []
-    const found = await queue.abandoned(db, BATCH)
+    const found = await queue.abandoned(db, limit, except)
+    tried.splice(0, tried.length, ...found.map(({ run_id }) => run_id))
     if (deps.fail && found.length > 0) await deps.fail('in_reaper_between_select_update')
     const again = found.filter((run) => run.cancel_action === null && run.attempt < deps.maxAttempts)
     if (again.length > 0) await queue.requeue(db, again, { uncharge: false })
