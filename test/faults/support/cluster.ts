@@ -68,7 +68,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
         databaseUri: postgres.uri,
         redisUri: redis?.uri,
         config: options.config ?? stepsConfig,
-        env: { LEDGER: ledger.path, ...options.env },
+        // What a worker says tells when it works; what an api says of every request is only long.
+        env: { LEDGER: ledger.path, LOG_LEVEL: role === 'worker' ? 'info' : 'warn', ...options.env },
       })
       closing.push(member.close)
       members.push(member)
@@ -100,14 +101,15 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
 
 /** One connection for one question: it may meet a restart, and is then asked again. */
 async function ask<T>(uri: string, text: string, values: unknown[] = []): Promise<T[]> {
-  return until(
+  const answer = await until(
     'the database answers',
     async () => {
       const client = new pg.Client({ connectionString: uri })
       client.on('error', () => {})
       try {
         await client.connect()
-        return (await client.query(text, values)).rows as T[]
+        // A script of several statements gives several results, and nobody asks for them.
+        return { rows: (await client.query(text, values)).rows as T[] | undefined }
       } catch (error) {
         const { code = '' } = error as { code?: string }
         if (/^(08|57P|ECONN|EPIPE)/.test(code) || (error as Error).message.includes('Connection terminated')) return
@@ -118,4 +120,5 @@ async function ask<T>(uri: string, text: string, values: unknown[] = []): Promis
     },
     30_000,
   )
+  return answer.rows ?? []
 }
