@@ -56,7 +56,7 @@ export async function prune(
   visible: Sql,
 ): Promise<number> {
   const which = sql`thread_id = any(${ids}::uuid[]) and doomed_at is null and ${visible}`
-  if (strategy === 'delete') return (await db.rows(sql`delete from threads where ${which} returning thread_id`)).length
+  if (strategy === 'delete') return (await removeAll(db, which)).length
   return db.tx(async (tx) => {
     const locked = await tx.rows<{ thread_id: string }>(sql`
       select thread_id from threads where ${which} order by thread_id for update`)
@@ -65,6 +65,11 @@ export async function prune(
     return idle.length
   })
 }
+
+/** Deletes threads, locked in the order in which everybody locks several: else two who do so could wait for each other. */
+export const removeAll = (db: Db, which: Sql): Promise<{ thread_id: string }[]> =>
+  db.rows(sql`with locked as materialized (select thread_id from threads where ${which} order by thread_id for update)
+    delete from threads where thread_id in (select thread_id from locked) returning thread_id`)
 
 /** Ends the time of at most `limit` threads: deletes them, or leaves only their latest checkpoints and gives them their
  *  time anew. Passes over threads that are busy or locked. Gives how many it was; `limit` of them means: call again. */

@@ -209,8 +209,10 @@ export async function remove(db: Db, id: string, visible: Sql): Promise<void> {
 export const removeOfAssistant = async (db: Db, assistantId: string, visible: Sql): Promise<string[]> =>
   (
     await db.rows<{ thread_id: string }>(sql`
-      delete from threads where metadata @> ${json({ assistant_id: assistantId })}::jsonb and ${present} and ${visible}
-      returning thread_id`)
+      with locked as materialized (select thread_id from threads
+        where metadata @> ${json({ assistant_id: assistantId })}::jsonb and ${present} and ${visible}
+        order by thread_id for update)
+      delete from threads where thread_id in (select thread_id from locked) returning thread_id`)
   ).map((row) => row.thread_id)
 
 /** Copies the thread with its checkpoints, values and writes under a new id, at any time; runs and events stay behind.
