@@ -31,7 +31,7 @@ export interface ChildExecutorOptions {
   size?: number
 }
 
-/** How many runs that may have brought a process down get one of their own at a time. */
+/** How many runs that may have brought a process down get one of their own at once. */
 const QUARANTINE = 4
 
 /** An executor whose graphs run in child processes of their own. Nothing is started before `start()`. */

@@ -8,6 +8,8 @@ import type { Job, Outcome } from './protocol.ts'
 
 /** How long an instance stays for the next suspect. */
 const IDLE_MS = 10_000
+/** How long a suspect waits for one of the few instances there should be. Runs may take hours: then there are more. */
+const PATIENCE_MS = 500
 
 export interface Quarantine {
   /** Runs a job alone, when it is its turn. */
@@ -31,11 +33,12 @@ interface Waiting {
   reject(error: Error): void
 }
 
-/** At most `limit` instances at a time; `begin` gives one sooner or later, and rejects only once all is closed. */
+/** Starts `limit` instances at once, and more one after the other; `begin` gives one sooner or later, and rejects only once all is closed. */
 export function createQuarantine(options: { limit: number; begin(): Promise<Instance> }): Quarantine {
   const cells = new Set<Cell>()
   const queue: Waiting[] = []
   let beginning = 0
+  let patience: NodeJS.Timeout | undefined
 
   const end = (cell: Cell) => {
     clearTimeout(cell.idle)
@@ -75,6 +78,13 @@ export function createQuarantine(options: { limit: number; begin(): Promise<Inst
       if (next) give(cell, next)
     }
     while (beginning < queue.length && cells.size + beginning < options.limit) void open()
+    if (beginning < queue.length) patience ??= setTimeout(more, PATIENCE_MS).unref()
+  }
+
+  const more = () => {
+    patience = undefined
+    if (beginning < queue.length) void open()
+    work()
   }
 
   return {
@@ -98,6 +108,7 @@ export function createQuarantine(options: { limit: number; begin(): Promise<Inst
       }
     },
     close: (reason) => {
+      clearTimeout(patience)
       for (const cell of cells) clearTimeout(cell.idle)
       cells.clear()
       for (const { reject } of queue.splice(0)) reject(reason)

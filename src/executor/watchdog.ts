@@ -75,14 +75,18 @@ function end(): void {
 /** Stops the thread of the graphs where it is, and asks there what it works for. */
 function nameBlocker(tell: (found: { where: string; work: { run?: number; call?: number } }) => void): void {
   const session = new Session()
+  const files = new Map<string, string>()
   session.connectToMainThread()
+  session.on('Debugger.scriptParsed', ({ params }: InspectorNotification<Debugger.ScriptParsedEventDataType>) => {
+    files.set(params.scriptId, params.url)
+  })
   session.on('Debugger.paused', ({ params }: InspectorNotification<Debugger.PausedEventDataType>) => {
     const frame = params.callFrames[0]
     if (frame === undefined) return
     const query = { callFrameId: frame.callFrameId, returnByValue: true, expression: CURRENT.expression }
     session.post('Debugger.evaluateOnCallFrame', query, (error: Error | null, answer?: Evaluated) => {
       const value: unknown = error ? undefined : answer?.result.value
-      tell({ where: placeOf(params.callFrames), work: typeof value === 'object' && value !== null ? value : {} })
+      tell({ where: placeOf(params.callFrames, files), work: typeof value === 'object' && value !== null ? value : {} })
     })
   })
   session.post('Debugger.enable')
@@ -90,10 +94,10 @@ function nameBlocker(tell: (found: { where: string; work: { run?: number; call?:
 }
 
 // The first frame that is not Node's own: "in spin (agent.ts)". Lines are those of compiled code, and would mislead.
-function placeOf(frames: Debugger.CallFrame[]): string {
-  const frame = frames.find(({ url }) => url !== '' && !url.startsWith('node:'))
+function placeOf(frames: Debugger.CallFrame[], files: ReadonlyMap<string, string>): string {
+  const frame = frames.find(({ location }) => files.get(location.scriptId)?.startsWith('file:'))
   if (frame === undefined) return ''
-  const file = frame.url.split('?')[0]?.split('/').at(-1)
+  const file = files.get(frame.location.scriptId)?.split('?')[0]?.split('/').at(-1)
   return frame.functionName === '' ? ` in ${file}` : ` in ${frame.functionName} (${file})`
 }
 
