@@ -10,7 +10,11 @@ import { silent } from '../../src/observe.ts'
 
 // only what making the routes needs: none of them is asked for more here
 const depsWith = (config: Partial<ServerConfig>) =>
-  ({ config: { ...defaultServerConfig, ...config }, observe: silent }) as HttpDeps
+  ({
+    config: { ...defaultServerConfig, ...config },
+    observe: silent,
+    engine: { hangingUp: () => false },
+  }) as unknown as HttpDeps
 
 const httpWith = (config: Partial<ServerConfig> = {}) => {
   const deps = depsWith(config)
