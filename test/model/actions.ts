@@ -11,11 +11,10 @@ export type Call =
   | { call: 'claim'; name: number; claimed: Claim }
   | { call: 'disown'; name: number; run: number }
   | { call: 'rescue' }
-  | { call: 'commit'; entry: Entry }
-  | { call: 'checkpoint'; run: number }
+  | { call: 'commit'; entry: Entry; result: sql.Written }
   | { call: 'rollBack'; run: number; epoch: number }
   | { call: 'requeue'; run: number; epoch: number; uncharge: boolean }
-  | { call: 'create'; run: number; strategy: Strategy; name: number }
+  | { call: 'create'; run: number; strategy: Strategy; name: number; claimed: Claim | undefined }
   | { call: 'cancel'; run: number; action: 'interrupt' | 'rollback' }
   | { call: 'removeRun'; run: number }
   | { call: 'prune' }
@@ -64,7 +63,7 @@ function* creations(s: State, i: number, strategy: Strategy, { faulty }: World):
     const claimed = sql.insertLast(next, i, me?.name ?? 0, faulty)
     if (claimed !== undefined && w !== undefined) (next.workers[w] as Worker).flying = claimed
     const where = me === undefined ? 'to wait' : `on worker ${w}`
-    const calls: Call[] = [{ call: 'create', run: i, strategy, name: me?.name ?? 0 }]
+    const calls: Call[] = [{ call: 'create', run: i, strategy, name: me?.name ?? 0, claimed }]
     yield { label: () => `a client creates run ${i} (${strategy}) ${where}`, fair: false, next, calls }
   }
 }

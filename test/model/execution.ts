@@ -58,18 +58,17 @@ function begin(s: State, w: number, e: number, { faulty }: World): Step {
   if (now.phase === 'node' && run.progress > 0 && !now.old)
     sql.broke(next, `nodes: a committed node of run ${now.run} is run again`)
   if (faulty.has('charge after the claim') && !now.old) run.attempt++
-  const calls: Call[] = [{ call: 'checkpoint', run: now.run }]
-  return { label: () => `worker ${w} runs run ${now.run} up to ${now.phase}`, fair: true, next, calls }
+  return { label: () => `worker ${w} runs run ${now.run} up to ${now.phase}`, fair: true, next, calls: [] }
 }
 
 function* send(s: State, w: number, e: number, kind: Batch, { faulty }: World): Generator<Step> {
   const { run, epoch, seq, old, sent } = execution(s, w, e)
   if (!worker(s, w).trusted) return
   const entry: Entry = { run, epoch, first: seq + 1, count: countOf(kind), kind, old }
-  const calls: Call[] = [{ call: 'commit', entry }]
   const heard = copy(s)
   if (faulty.has('publish before the commit') && kind !== 'put') published(heard, run)
   const result = sql.commit(heard, entry, faulty)
+  const calls: Call[] = [{ call: 'commit', entry, result }]
   if (result === 'written' && kind !== 'put') published(heard, run)
   const next = result === 'unheld' || (result === 'written' && kind !== 'put') ? without(heard, w, e) : heard
   if (next === heard) {

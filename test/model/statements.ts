@@ -198,9 +198,12 @@ export function removeThread(s: State): void {
   })
 }
 
-/** journal.commit of one entry. `unheld`: written nowhere. `unsettled`: all but its events and its end, for the run is to
- *  be rolled back. */
-export function commit(s: State, entry: Entry, m: Faulty): 'written' | 'unheld' | 'unsettled' {
+/** What came of a batch. `unheld`: written nowhere. `unsettled`: all but its events and its end, for the run is to be
+ *  rolled back. */
+export type Written = 'written' | 'unheld' | 'unsettled'
+
+/** journal.commit of one entry. */
+export function commit(s: State, entry: Entry, m: Faulty): Written {
   const { run: i, epoch, kind } = entry
   const settles = kind !== 'put'
   const held = s.exists && s.heldBy === i && (s.epoch === epoch || m.has('fence without epoch'))

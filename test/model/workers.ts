@@ -76,12 +76,12 @@ function* environmentSteps(s: State, { faulty }: World): Generator<Step> {
     const entry = s.late
     const next = copy(s)
     next.late = undefined
-    sql.commit(next, entry, faulty)
+    const result = sql.commit(next, entry, faulty)
     yield {
       label: () => `the late statement arrives: ${told(entry)}`,
       fair: false,
       next,
-      calls: [{ call: 'commit', entry }],
+      calls: [{ call: 'commit', entry, result }],
     }
   }
 }
