@@ -199,7 +199,11 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
   }
 }
 
-async function rollBack(db: Db, claimed: Claimed): Promise<Finished> {
+/** Removes a run that this worker holds, with its checkpoints, if it still does. */
+export async function rollBack(
+  db: Db,
+  claimed: Pick<Claimed, 'run_id' | 'thread_id' | 'epoch' | 'temporary'>,
+): Promise<Finished> {
   return db.tx(async (tx) => {
     if ((await queue.lockHeld(tx, claimed)).length === 0) return { as: 'lost' }
     const last = lastBatch('interrupted', null)

@@ -4,6 +4,7 @@ import { v7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database, Db } from '../../src/db/db.ts'
+import * as events from '../../src/db/events.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as runs from '../../src/db/runs.ts'
@@ -72,6 +73,27 @@ test('a run that was done before it heard that it is to be rolled back is rolled
   outcome({ kind: 'success', state })
   expect(await execution.finished).toEqual({ as: 'removed' })
   expect(await row()).toBeUndefined()
+})
+
+test('a run that ends before anybody tells it that it is to be rolled back is rolled back', async () => {
+  const { execution, outcome, row, run_id, thread_id } = await begin()
+  await database.tx(async (tx) => {
+    await runs.lockThread(tx, thread_id, all)
+    await runs.wishCancel(tx, [run_id], 'rollback', 'because')
+  })
+  outcome({ kind: 'success', state })
+  expect(await execution.finished).toEqual({ as: 'removed' })
+  expect(await row()).toBeUndefined()
+  const { batches: log } = await events.after(database, thread_id, 0)
+  expect(log.map(({ batch }) => batch)).toEqual(['__end\t{"status":"interrupted"}'])
+})
+
+test('what a run came to whose worker lost its lease is not its end', async () => {
+  const { execution, outcome, row } = await begin()
+  execution.abort('lease_lost')
+  outcome({ kind: 'success', state })
+  expect(await execution.finished).toEqual({ as: 'lost' })
+  expect((await row())?.status).toBe('running')
 })
 
 test('a run that was done before it heard that it is cancelled is done', async () => {
