@@ -4,6 +4,7 @@
 import pg from 'pg'
 import type { Database } from './db.ts'
 import { overPool, types } from './pool.ts'
+import { breakSilent } from './silence.ts'
 import { interpret } from './sqlstate.ts'
 
 export interface PgOptions {
@@ -19,6 +20,11 @@ export interface PgOptions {
 
 /** A statement that takes longer is stuck: it is ended, and the caller told to try again. */
 const STATEMENT_TIMEOUT_MS = 30_000
+
+/** A connection on which nothing comes for this long is looked into; together with the probe it bounds what a request waits
+ *  for a server that is gone without a word. */
+const SUSPECT_AFTER_MS = 2_000
+const PROBE_MS = 2_500
 
 /** Opens a pool. Throws `ApiError('database_unavailable')` when the server cannot be reached. */
 export async function openPg(options: PgOptions): Promise<Database> {
@@ -42,11 +48,15 @@ export async function openPg(options: PgOptions): Promise<Database> {
     pool.on('connect', (client) => void settle(client).catch(options.onError))
     await pool.query('set plan_cache_mode = force_generic_plan')
   }
+  const stop = breakSilent(pool, { uri: options.uri, suspectAfterMs: SUSPECT_AFTER_MS, probeMs: PROBE_MS, direct })
   return {
     ...overPool(pool, { named: direct, alone: false }),
     kind: 'pg',
     description: describe(options.uri),
-    close: () => pool.end(),
+    close: () => {
+      stop()
+      return pool.end()
+    },
   }
 }
 

@@ -16,6 +16,8 @@ export interface TcpProxy {
   refuse(): void
   /** Keeps connections open and lets nothing through until `mend`. */
   freeze(): void
+  /** The same for the connections that are open now; new ones work. */
+  freezeOpen(): void
   mend(): void
   close(): Promise<void>
 }
@@ -26,6 +28,7 @@ export async function startProxy(uri: string, defaultPort: number): Promise<TcpP
   const pairs = new Set<[Socket, Socket]>()
   let refused = 0
   let mode: 'open' | 'refusing' | 'frozen' = 'open'
+  const frozen = new WeakSet<Socket>()
 
   const server = createServer((near) => {
     if (mode === 'refusing') {
@@ -37,7 +40,7 @@ export async function startProxy(uri: string, defaultPort: number): Promise<TcpP
     pairs.add(pair)
     for (const [from, to] of [pair, [far, near]] as [Socket, Socket][]) {
       from.on('data', (data) => {
-        if (mode !== 'frozen') to.write(data)
+        if (mode !== 'frozen' && !frozen.has(from)) to.write(data)
       })
       from.on('error', () => {})
       from.on('close', () => {
@@ -68,6 +71,9 @@ export async function startProxy(uri: string, defaultPort: number): Promise<TcpP
     },
     freeze: () => {
       mode = 'frozen'
+    },
+    freezeOpen: () => {
+      for (const pair of pairs) for (const socket of pair) frozen.add(socket)
     },
     mend: () => {
       mode = 'open'
