@@ -240,7 +240,8 @@ eachStack(
         )
         for (const [from, seen] of readers) expect(idsOf(seen)).toEqual(idsOf(all).filter((id) => id > Number(from)))
         await until('Postgres has counted', async () => (await calls()) - before >= 1_000)
-        expect((await calls()) - before).toBeLessThan(1_200)
+        // What the servers ask by themselves meanwhile is in it too.
+        expect((await calls()) - before).toBeLessThan(1_700)
       } finally {
         await db.close()
       }
