@@ -9,9 +9,9 @@ import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import { createControl } from './control-host.ts'
 import type { Executor, Storage } from './executor.ts'
-import { createHost, type Host } from './host.ts'
+import { createHost, type Host, type Instance } from './host.ts'
 import { createStreamLink } from './link.ts'
-import { createPool, type Ends, type Instance } from './pool.ts'
+import { createPool, type Ends } from './pool.ts'
 import type { GraphSource, GuestMessage, HostMessage } from './protocol.ts'
 
 export interface ChildExecutorOptions {
@@ -77,7 +77,9 @@ function openChild(options: ChildExecutorOptions, ends: Ends): Instance {
       const ending = control.ending()
       if (ending) return ending
       if (isOutOfMemory()) return { cause: `ran out of memory${limit(options.memoryMb)}` }
-      return { cause: error === undefined ? exit : `${exit} (${error.message})` }
+      // That the pipe broke says nothing; that what came through it was malformed does.
+      const says = error !== undefined && !('errno' in error)
+      return { cause: says ? `${exit} (${error.message})` : exit }
     },
     closed: ends.closed,
     hung: () => {

@@ -41,13 +41,13 @@ const guest = createGuest(
     executor: `node ${process.version}`,
     pid: process.pid,
     ended: () => {
-      ended = true
+      process.off('exit', sayWhy)
       process.exit(0)
     },
     within: (work, run) => current.run(work, run),
   },
 )
-let ended = false
+const sayWhy = (code: number) => lastWords(current.getStore(), `called process.exit(${code})`)
 
 // Where Node would end the process, only the run that it belongs to ends; what belongs to none is said.
 const fail = (what: string, how: string, thrown: unknown) => {
@@ -57,8 +57,6 @@ const fail = (what: string, how: string, thrown: unknown) => {
 }
 process.on('unhandledRejection', (reason) => fail('Unhandled rejection', 'left a rejected promise unhandled', reason))
 process.on('uncaughtException', (error) => fail('Uncaught exception', 'threw outside of its graph', error))
-process.on('exit', (code) => {
-  if (!ended) lastWords(current.getStore(), `called process.exit(${code})`)
-})
+process.on('exit', sayWhy)
 // Such signals may reach the whole process group; the parent decides when the executor ends, by closing the pipe.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})

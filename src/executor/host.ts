@@ -37,6 +37,14 @@ export interface Host {
   close(): void
 }
 
+/** A running executor: a child process, or its in-process twin. */
+export interface Instance {
+  host: Host
+  pid: number | null
+  /** Ends it, at the latest after a few seconds. */
+  end(): Promise<void>
+}
+
 /** Why an executor is gone. `run` or `call` name whose doing it was, `none` says that it was none of those that are left. */
 export interface Ending {
   cause: string

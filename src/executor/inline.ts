@@ -4,10 +4,10 @@
 import type { Observe } from '../observe.ts'
 import type { Executor, Storage } from './executor.ts'
 import { createGuest } from './guest.ts'
-import { createHost } from './host.ts'
+import { createHost, type Instance } from './host.ts'
 import { createLinkPair } from './link.ts'
 import { createImporter, type ImportFile } from './loader.ts'
-import { createPool, type Ends, type Instance } from './pool.ts'
+import { createPool, type Ends } from './pool.ts'
 import type { GraphSource, GuestMessage, HostMessage } from './protocol.ts'
 import { createRuntime } from './runtime.ts'
 

@@ -4,18 +4,10 @@
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import type { Executor } from './executor.ts'
-import type { Host } from './host.ts'
+import type { Host, Instance } from './host.ts'
 import { type Lent, runLater } from './later.ts'
 import type { GraphStatus } from './protocol.ts'
 import { createQuarantine } from './quarantine.ts'
-
-/** A running executor: a child process, or its in-process twin. */
-export interface Instance {
-  host: Host
-  pid: number | null
-  /** Ends it, at the latest after a few seconds. */
-  end(): Promise<void>
-}
 
 /** What an instance tells of its end, each once. */
 export interface Ends {

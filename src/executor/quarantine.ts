@@ -2,8 +2,8 @@
 // what. In charge of how many such instances there are; they are started when needed and ended when idle.
 
 import type { RunHandle, RunSink } from './executor.ts'
+import type { Instance } from './host.ts'
 import { type Lent, runLater } from './later.ts'
-import type { Instance } from './pool.ts'
 import type { Job, Outcome } from './protocol.ts'
 
 /** How long an instance stays for the next suspect. */

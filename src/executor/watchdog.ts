@@ -11,50 +11,50 @@ import type { ControlReport, ControlRequest } from './protocol.ts'
 
 type Evaluated = Debugger.EvaluateOnCallFrameReturnType
 
-const { beat } = workerData as { beat: Int32Array }
-
 /** How long the loop may stand before it is worth a word; then a word each second. */
 const REPORT_MS = 1_000
 /** What the process gets to close in order when the server is gone, and what the debugger gets to find out who blocks. */
 const END_AFTER_MS = 3_000
 const NAME_WITHIN_MS = 1_000
 
-let last = 0
-let stoodMs = 0
-let reportedMs = 0
-let looked = performance.now()
-let ending = false
+watch((workerData as { beat: Int32Array }).beat)
 
-setInterval(() => {
-  const now = performance.now()
-  // A process that was stopped, or a machine that slept, did not block: what passed unseen counts as one look.
-  const passed = Math.min(now - looked, 2 * BEAT_MS)
-  looked = now
-  const count = Atomics.load(beat, 0)
-  if (count !== last || count === 0) {
-    if (reportedMs > 0) report({ type: 'blocked', ms: Math.round(stoodMs), over: true })
-    last = count
-    stoodMs = 0
-    reportedMs = 0
-    return
-  }
-  stoodMs += passed
-  if (stoodMs < reportedMs + REPORT_MS) return
-  reportedMs = stoodMs
-  report({ type: 'blocked', ms: Math.round(stoodMs) })
-}, BEAT_MS)
+/** Looks at the beat of the thread of the graphs, and listens to the server. */
+function watch(beat: Int32Array): void {
+  let last = 0
+  let stoodMs = 0
+  let reportedMs = 0
+  let looked = performance.now()
 
-const control = new Socket({ fd: CONTROL_FD, readable: true, writable: true })
-control.on('error', () => {})
-control.on('close', () => setTimeout(kill, END_AFTER_MS))
-createInterface({ input: control }).on('line', (line) => {
-  const request = JSON.parse(line) as ControlRequest
-  if (request.type === 'end') end()
-})
+  setInterval(() => {
+    const now = performance.now()
+    // A process that was stopped, or a machine that slept, did not block: what passed unseen counts as one look.
+    const passed = Math.min(now - looked, 2 * BEAT_MS)
+    looked = now
+    const count = Atomics.load(beat, 0)
+    if (count !== last || count === 0) {
+      if (reportedMs > 0) report({ type: 'blocked', ms: Math.round(stoodMs), over: true })
+      last = count
+      stoodMs = 0
+      reportedMs = 0
+      return
+    }
+    stoodMs += passed
+    if (stoodMs < reportedMs + REPORT_MS) return
+    reportedMs = stoodMs
+    report({ type: 'blocked', ms: Math.round(stoodMs) })
+  }, BEAT_MS)
 
-function end(): void {
-  if (ending) return
-  ending = true
+  const control = new Socket({ fd: CONTROL_FD, readable: true, writable: true })
+  control.on('error', () => {})
+  control.on('close', () => setTimeout(kill, END_AFTER_MS))
+  createInterface({ input: control }).on('line', (line) => {
+    const request = JSON.parse(line) as ControlRequest
+    if (request.type === 'end') end(stoodMs)
+  })
+}
+
+function end(stoodMs: number): void {
   // A loop that turns is not what it has to end for: the server knows whose fault that is.
   if (stoodMs < 2 * BEAT_MS) {
     report({ type: 'ending', cause: 'was told to end', none: true })

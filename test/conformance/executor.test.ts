@@ -422,10 +422,11 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
       expect(bench.memory.checkpoints(thread_id).map((put) => put.metadata.step)).toEqual([-1, 0, 1])
     })
 
-    it('that nobody waited for are reported and end nothing', async () => {
+    it('that nobody waited for are a crash of their run, and are reported', async () => {
       if (mode === 'inline') return // The process belongs to the program, and so do its unhandled rejections.
       const { outcome } = await bench.run('careless', { input: { kind: 'x' } })
-      expect(valuesOf(outcome)).toEqual({ kind: 'done' })
+      const cause = 'left a rejected promise unhandled: Error: nobody waits'
+      expect(outcome).toEqual({ kind: 'crashed', cause, blame: 'culprit' })
       expect(bench.observations).toContainEqual({
         kind: 'executor_output',
         stream: 'stderr',
@@ -848,12 +849,13 @@ describe('a child process', () => {
       const log = witness()
       const job = bench.job('steps', { input: { witness: log, die_in: 'b' } })
       const outcome = await bench.executor.run(job, bench.sink()).outcome
-      expect(outcome).toEqual({ kind: 'crashed', cause: 'exited with code 7' })
-      expect(await waiting.outcome).toEqual({ kind: 'crashed', cause: 'exited with code 7' })
+      const cause = 'called process.exit(7)'
+      expect(outcome).toEqual({ kind: 'crashed', cause, blame: 'culprit' })
+      expect(await waiting.outcome).toEqual({ kind: 'crashed', cause, blame: 'bystander' })
       expect(bench.observations).toContainEqual(
         expect.objectContaining({
           kind: 'executor_exited',
-          cause: 'exited with code 7',
+          cause,
           runs: expect.arrayContaining([job.run_id]),
         }),
       )

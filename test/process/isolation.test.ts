@@ -63,7 +63,7 @@ afterAll(async () => {
 })
 
 // Real processes, on machines that may be busy.
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 })
 
 interface Line {
   name: string

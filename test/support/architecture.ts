@@ -42,7 +42,7 @@ const owners: readonly { of: RegExp; layer: string }[] = [
   { of: /^(@langchain\/.*|langchain|langsmith)$/, layer: 'executor' },
 ]
 /** The first module of a thread may keep what the thread knows: it has no caller who could. */
-const THREADS = /^src\/executor\/(loader-hooks|types-worker|watchdog)\.ts$/
+const THREADS = /^src\/executor\/(loader-hooks|types-worker)\.ts$/
 const MAX_LINES = 400
 const REFUSED_FOLDERS = /(^|\/)(services|utils|helpers|types|core|common)\//
 /** The settings read it; an executor sets what LangChain reads. */

@@ -1,7 +1,7 @@
 // Executors under test, both kinds, over checkpoints in memory.
 
 import { fileURLToPath } from 'node:url'
-import { createChildExecutor } from '../../src/executor/child-process.ts'
+import { type ChildExecutorOptions, createChildExecutor } from '../../src/executor/child-process.ts'
 import type { Executor, RunSink } from '../../src/executor/executor.ts'
 import { createInlineExecutor } from '../../src/executor/inline.ts'
 import type { GraphSource, Job, Outcome, RunArguments, StreamEvent } from '../../src/executor/protocol.ts'
@@ -30,7 +30,11 @@ export interface Bench {
 }
 
 /** Starts an executor of the kind. */
-export async function startBench(mode: Executor['mode'], graphs: GraphSource[]): Promise<Bench> {
+export async function startBench(
+  mode: Executor['mode'],
+  graphs: GraphSource[],
+  more: Partial<ChildExecutorOptions> = {},
+): Promise<Bench> {
   const memory = createMemoryStorage()
   const observations: Observation[] = []
   const options = {
@@ -41,7 +45,7 @@ export async function startBench(mode: Executor['mode'], graphs: GraphSource[]):
     abortGrace: 1_000,
   }
   const executor =
-    mode === 'child' ? createChildExecutor({ ...options, env: process.env }) : createInlineExecutor(options)
+    mode === 'child' ? createChildExecutor({ ...options, env: process.env, ...more }) : createInlineExecutor(options)
   await executor.start()
   const sink = () => createRecordingSink(memory)
   const run: Bench['run'] = async (graphId, args, more) => {
