@@ -70,7 +70,7 @@ export function startClients(cluster: Cluster, random: Random, options: { count:
     if (strategy === 'rollback') logs.rollbacks.push(thread_id)
     const body = {
       assistant_id: 'steps',
-      input: { done: [], tag, ms: own.pick([1, 5, 20, 60]), tokens: own.pick([0, 0, 5, 40]) },
+      input: { done: [], tag, ms: own.pick([1, 20, 60, 250]), tokens: own.pick([0, 0, 5, 40]) },
       multitask_strategy: strategy,
       if_not_exists: 'create',
       durability: own.pick(['sync', 'async']),

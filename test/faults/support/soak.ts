@@ -1,7 +1,6 @@
 // A soak: clients and the nemesis against a small production, first in peace, then under faults, and the checker at the end.
 // In charge of its phases and of putting the history together.
 
-import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { until } from '../../support/until.ts'
 import { type Breach, check, successOf } from './checker.ts'
@@ -165,6 +164,3 @@ async function statesOf(cluster: Cluster, accepted: readonly { thread_id: string
   )
   return rows.map(({ thread_id, done }) => ({ thread_id, done: done ?? [] }))
 }
-
-/** The machine, for reports. */
-export const machine = (): string => `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}`
