@@ -3,12 +3,15 @@
 
 import { Annotation, START, StateGraph } from '@langchain/langgraph'
 import { v7 } from 'uuid'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { named } from '../api/run-server.ts'
 import { readEvents } from '../support/events.ts'
 import { createRunGraphs } from '../support/graphs/runs.ts'
 import { eachStack, type Stack } from '../support/stacks.ts'
 import { until } from '../support/until.ts'
+
+// Each test starts its own servers, the embedded one too: that takes its time on a busy machine.
+vi.setConfig({ testTimeout: 90_000 })
 
 const updates = { assistant_id: 'steps', stream_mode: 'updates' }
 
@@ -152,7 +155,7 @@ eachStack(
       expect(text).toContain('event: end')
       expect(await waited.json()).toMatchObject({ log: ['in', 'first', 'second', 'third'] })
       await closed
-    }, 40_000)
+    })
   },
   { only: ['postgres+redis', 'postgres'] },
 )
