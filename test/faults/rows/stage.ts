@@ -3,7 +3,8 @@
 
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll } from 'vitest'
-import { type Database, type DatabaseSettings, openDatabase } from '../../../src/db/open.ts'
+import type { Database } from '../../../src/db/db.ts'
+import { type DatabaseSettings, openDatabase } from '../../../src/db/open.ts'
 import type { HeddleOptions } from '../../../src/index.ts'
 import { silent } from '../../../src/observe.ts'
 import { createDatabase, type TestDatabase } from '../../support/databases.ts'
