@@ -20,7 +20,7 @@ const world: World = {
   faulty: new Set(),
 }
 const seed = Number(process.env.HEDDLE_MODEL_SEED ?? Date.now() % 1_000_000)
-const WALKS = 60
+const WALKS = 40
 
 let home: TestDatabase
 let db: Database
