@@ -39,6 +39,7 @@ export async function get(db: Db, which: GuestCalls['checkpoint.get']['params'])
 
 /** Checkpoints of a thread, newest first. */
 export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Promise<StoredCheckpoint[]> {
+  if (which.history_of !== undefined) return read(db, lineage(which, which.history_of), which.history_of)
   const chosen = sql`select * from checkpoints c where ${and([
     sql`c.thread_id = ${which.thread_id}`,
     which.checkpoint_ns === undefined ? undefined : sql`c.checkpoint_ns = ${which.checkpoint_ns}`,
@@ -48,6 +49,25 @@ export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Pr
   ])} order by c.checkpoint_id desc limit ${which.limit ?? null}`
   return read(db, chosen)
 }
+
+/** A checkpoint and, from parent to parent, those that the channels' values come from: what a checkpoint wants is what none
+ *  after it had, and the checkpoint itself does not count. */
+const lineage = (which: GuestCalls['checkpoint.list']['params'], channels: readonly string[]): Sql => sql`
+  with recursive path as (
+    (select c.*, 0 as depth, ${channels}::text[] as wanted from checkpoints c
+      where c.thread_id = ${which.thread_id} and c.checkpoint_ns = ${which.checkpoint_ns ?? ''}
+        and ${which.checkpoint_id === undefined ? sql`true` : sql`c.checkpoint_id = ${which.checkpoint_id}`}
+      order by c.checkpoint_id desc limit 1)
+    union all
+    select c.*, path.depth + 1, still.wanted from path
+      cross join lateral (select array(select w.name from unnest(path.wanted) as w(name)
+        where path.depth = 0 or not exists (select 1 from checkpoint_values v where v.thread_id = path.thread_id
+          and v.checkpoint_ns = path.checkpoint_ns and v.channel = w.name
+          and v.version = path.checkpoint -> 'channel_versions' ->> w.name)) as wanted) still
+      join checkpoints c on c.thread_id = path.thread_id and c.checkpoint_ns = path.checkpoint_ns
+        and c.checkpoint_id = path.parent_checkpoint_id
+      where cardinality(still.wanted) > 0)
+  select * from path`
 
 /** True for a value `v` that no checkpoint `c` of those left has, itself or as a part of a longer list. */
 export const isUnused = (left: Sql): Sql => sql`not exists (select 1 from checkpoints c join checkpoint_values used
@@ -80,11 +100,13 @@ export const removeOfThread = (db: Db, threadId: string): Promise<unknown> =>
     v as (delete from checkpoint_values where thread_id = ${threadId})
     delete from checkpoints where thread_id = ${threadId}`)
 
-async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
+async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<StoredCheckpoint[]> {
+  const only = (channel: Sql): Sql => (channels === undefined ? sql`true` : sql`${channel} = any(${channels}::text[])`)
   const rows = await db.rows<Row>(sql`with c as (${chosen}),
       v as (select c.checkpoint_id, v.* from c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
         join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
-          and v.channel = has.channel and v.version = has.version),
+          and v.channel = has.channel and v.version = has.version
+        where ${only(sql`has.channel`)}),
       chains as (select thread_id, checkpoint_ns, channel, chain, max(position) as position from v where chain is not null
         group by thread_id, checkpoint_ns, channel, chain)
     select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
@@ -99,7 +121,7 @@ async function read(db: Db, chosen: Sql): Promise<StoredCheckpoint[]> {
       where p.position <= chains.position group by p.thread_id, p.checkpoint_ns, p.channel, p.chain
     union all select 'write', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, w.channel, w.task_id,
         w.task_path, w.idx, w.type, w.bytes, null, null, null
-      from c join checkpoint_writes w using (thread_id, checkpoint_ns, checkpoint_id)`)
+      from c join checkpoint_writes w using (thread_id, checkpoint_ns, checkpoint_id) where ${only(sql`w.channel`)}`)
   const chains = new Map(
     rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(row)]),
   )

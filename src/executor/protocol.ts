@@ -247,6 +247,9 @@ export interface GuestCalls {
       before?: string
       limit?: number
       metadata?: Record<string, unknown>
+      /** Asks for one checkpoint (the latest of the namespace without an id) and its ancestors, back to where each of
+       *  these channels has a value, with the values and writes of these channels alone. */
+      history_of?: string[]
     }
     value: StoredCheckpoint[]
   }

@@ -138,6 +138,22 @@ export function createSaver(deps: SaverDeps): Saver {
     for (const stored of found) yield await read(stored)
   }
 
+  /** What each channel's value is made of: where it last had one, and what was written to it since, oldest first. */
+  const history = async (config: RunnableConfig, channels: string[]): Promise<History | undefined> => {
+    const { thread_id, checkpoint_ns, checkpoint_id } = addressOf(config)
+    if (thread_id === undefined) return undefined
+    if (touched.has(checkpoint_ns)) await sink.settled()
+    const found = await storage['checkpoint.list']({
+      thread_id,
+      checkpoint_ns,
+      ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
+      history_of: channels,
+    })
+    const byId = new Map(found.map((stored) => [stored.checkpoint_id, stored]))
+    const target = byId.get(checkpoint_id ?? found[0]?.checkpoint_id ?? '')
+    return target && historyOf(target, byId, channels, codec)
+  }
+
   const put = async (
     config: RunnableConfig,
     checkpoint: CheckpointTuple['checkpoint'],
@@ -240,6 +256,10 @@ export function createSaver(deps: SaverDeps): Saver {
     override list(config: RunnableConfig, options?: ListOptions) {
       return list(config, options)
     }
+    override async getDeltaChannelHistory(options: { config: RunnableConfig; channels: string[] }) {
+      // What is not stored yet is found one by one.
+      return (await history(options.config, options.channels)) ?? super.getDeltaChannelHistory(options)
+    }
     override put(
       config: RunnableConfig,
       checkpoint: CheckpointTuple['checkpoint'],
@@ -296,6 +316,27 @@ function tupleOf(stored: StoredCheckpoint, codec: Codec): CheckpointTuple {
     ...parentOf(thread_id, checkpoint_ns, stored.parent_checkpoint_id),
     pendingWrites: stored.writes.map(({ task_id, channel, blob }) => [task_id, channel, codec.decode(blob)]),
   }
+}
+
+type History = Record<string, { writes: [string, string, unknown][]; seed?: unknown }>
+
+function historyOf(
+  target: StoredCheckpoint,
+  byId: ReadonlyMap<string, StoredCheckpoint>,
+  channels: readonly string[],
+  codec: Codec,
+): History {
+  const history: History = Object.fromEntries(channels.map((channel) => [channel, { writes: [] }]))
+  const wanted = new Set(channels)
+  const parentOf = (stored: StoredCheckpoint) => byId.get(stored.parent_checkpoint_id ?? '')
+  for (let at = parentOf(target); at !== undefined && wanted.size > 0; at = parentOf(at)) {
+    for (const { task_id, channel, blob } of at.writes.toReversed())
+      if (wanted.has(channel)) history[channel]?.writes.unshift([task_id, channel, codec.decode(blob)])
+    for (const { channel, blob } of at.values) {
+      if (wanted.delete(channel)) Object.assign(history[channel] as object, { seed: codec.decode(blob) })
+    }
+  }
+  return history
 }
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

@@ -31,11 +31,22 @@ async function openThread(db: Database) {
   const expected = new Map<string, { text: string; run: string }>()
   const print = (items: unknown) => Buffer.from(codec.encode(items, 'test').bytes).toString()
   let step = 0
+  const asked: string[] = []
+  const counted = {
+    'checkpoint.get': (which: Parameters<(typeof storage)['checkpoint.get']>[0]) => {
+      asked.push('get')
+      return storage['checkpoint.get'](which)
+    },
+    'checkpoint.list': (which: Parameters<(typeof storage)['checkpoint.list']>[0]) => {
+      asked.push('list')
+      return storage['checkpoint.list'](which)
+    },
+  }
   const saverOf = (run_id: string) =>
     createSaver({
       langchain,
       codec,
-      storage,
+      storage: counted,
       sink: {
         put: (put) => checkpoints.store(db, { puts: [put], writes: [], run_id }),
         writes: (writes) => checkpoints.store(db, { puts: [], writes: [writes], run_id }),
@@ -72,6 +83,9 @@ async function openThread(db: Database) {
   return {
     thread_id,
     expected,
+    asked,
+    saver: () => saverOf(v7()),
+    at,
     run,
     text,
     latest: () => [...expected.keys()].sort().at(-1),
@@ -189,6 +203,35 @@ describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) 
       { numRuns: 40, timeout: 60_000 },
     )
   }, 120_000)
+
+  test("a channel's history over 50 checkpoints is one question, and what a checkpoint has itself is none of it", async () => {
+    const thread = await openThread(db)
+    const saver = thread.saver()
+    let version: string | undefined
+    const put = async (parent: string | undefined, values: Record<string, unknown>) => {
+      const id = uuid6(0)
+      version = saver.getNextVersion(version) as string
+      const channel_versions = Object.fromEntries(Object.keys(values).map((name) => [name, version]))
+      const checkpoint = { ...emptyCheckpoint(), id, channel_values: values, channel_versions }
+      await saver.put(thread.at(parent), checkpoint as never, {} as never, channel_versions as never)
+      return id
+    }
+    let id = await put(undefined, { items: ['seed'], other: 1 })
+    for (let i = 0; i < 50; i++) {
+      await saver.putWrites(thread.at(id), [['items', i]] as never, `task ${i}`)
+      id = await put(id, i === 49 ? { items: ['own'] } : { other: i })
+    }
+    thread.asked.length = 0
+    const history = await thread.saver().getDeltaChannelHistory({ config: thread.at(id), channels: ['items'] })
+    expect(thread.asked).toEqual(['list'])
+    expect(history.items?.seed).toEqual(['seed'])
+    expect(history.items?.writes.map(([task, , value]) => [task, value])).toEqual(
+      Array.from({ length: 50 }, (_, i) => [`task ${i}`, i]),
+    )
+    expect(await saver.getDeltaChannelHistory({ config: thread.at(id), channels: ['none'] })).toEqual({
+      none: { writes: [] },
+    })
+  })
 
   test('a list that only grows takes a few times the place of what was added', async () => {
     const thread = await openThread(db)

@@ -72,8 +72,10 @@ export function createMemoryStorage(): MemoryStorage {
         const put = checkpoint_id === undefined ? all.at(-1) : all.find((each) => each.checkpoint_id === checkpoint_id)
         return put ? stored(put) : null
       },
-      'checkpoint.list': async ({ thread_id, checkpoint_ns, checkpoint_id, before, limit, metadata }) => {
+      'checkpoint.list': async ({ thread_id, checkpoint_ns, checkpoint_id, before, limit, metadata, history_of }) => {
         count('checkpoint.list')
+        // More than what is asked for may be given.
+        if (history_of) return inThread(thread_id, checkpoint_ns).reverse().map(stored)
         return inThread(thread_id, checkpoint_ns)
           .reverse()
           .filter((put) => checkpoint_id === undefined || put.checkpoint_id === checkpoint_id)
