@@ -68,6 +68,8 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
     return new Response(head ? null : (given.content as string), { status, headers })
   }
   Object.assign(headers, STREAMED)
+  // On a connection that was to be closed anyway, clients take what came before a break for all of it.
+  delete headers.connection
   if ('source' in given) {
     headers['content-type'] = 'text/event-stream'
     const { cut } = exchange

@@ -56,7 +56,7 @@ function rightHistory(): History {
       { key: 'k', run_id },
       { key: 'k', run_id },
     ],
-    waits: [{ ...of, tag: 'r0', outcome: 'values', steps: 4 }],
+    waits: [{ ...of, tag: 'r0', outcome: 'values', steps: 4, said: '200 {}' }],
     streams: [{ ...of, ids: [1, 2, 3, 4, 5, 6], ends: 1, connections: 2, gone: false }],
     statuses: [
       status(1, null, 'pending', 0),
@@ -127,7 +127,7 @@ test.each<[what: string, change: Change, breach: Partial<Breach>]>([
   [
     'an answer that lacks a step',
     (h) => Object.assign(last(h.waits), { steps: 3 }),
-    { invariant: 'I1', harm: 'lost', what: 'run run succeeded, and its client was told of 3 of its 4 steps' },
+    { invariant: 'I1', harm: 'lost', what: 'run run succeeded, and its client was told of 3 of its 4 steps: 200 {}' },
   ],
   [
     'a state that lacks a step',

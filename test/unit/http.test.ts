@@ -282,3 +282,22 @@ describe('the HTTP application', () => {
     expect([response.status, await response.text(), bodies]).toEqual([200, '1', [{ status: 'idle' }]])
   })
 })
+
+it('what a server that shuts down breaks off is no whole answer, also to clients that take the end of a connection for one', async () => {
+  let stop = (_error: Error) => {}
+  const text = new Promise<string>((_, reject) => {
+    stop = reject
+  })
+  const routes = [on(stateless.waitStatelessRun, () => late(() => text))]
+  const engine = { hangingUp: () => true }
+  const closing = await listen(createHttp({ config: defaultServerConfig, observe: () => {}, engine }, routes), {
+    host: '127.0.0.1',
+    port: 0,
+  })
+  const asked = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"assistant_id": "a"}' }
+  const response = await fetch(`${closing.url}/runs/wait`, asked)
+  expect(response.status).toBe(200)
+  stop(new ApiError('shutting_down'))
+  await expect(response.text()).rejects.toThrow('terminated')
+  await closing.close(0)
+})

@@ -44,10 +44,10 @@ function ends(history: History, ofRun: Map<string, StatusChange[]>): Breach[] {
       ? []
       : [lost(`run ${run.run_id} is gone, and nobody asked for a rollback`)]
   })
-  const waits = history.waits.flatMap(({ run_id, outcome, steps }) => {
+  const waits = history.waits.flatMap(({ run_id, outcome, steps, said }) => {
     if (outcome === undefined) return [lost(`a client waited in vain for run ${run_id}`)]
     const isWhole = outcome === 'gone' || steps === 4 || !ofRun.get(run_id)?.some(({ to }) => to === 'success')
-    return isWhole ? [] : [lost(`run ${run_id} succeeded, and its client was told of ${steps} of its 4 steps`)]
+    return isWhole ? [] : [lost(`run ${run_id} succeeded, and its client was told of ${steps} of its 4 steps: ${said}`)]
   })
   return [...runs, ...waits]
 }

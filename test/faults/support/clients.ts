@@ -99,17 +99,25 @@ export function startClients(cluster: Cluster, random: Random, options: { count:
   }
 
   /** What an answer to a wait says, if it says anything final. */
-  function outcomeOf(run: Run, { status, body }: Answer): Pick<WaitLog, 'outcome' | 'steps'> | undefined {
+  function outcomeOf(run: Run, { status, body }: Answer): Pick<WaitLog, 'outcome' | 'steps' | 'said'> | undefined {
+    const said = `${status} ${JSON.stringify(body)?.slice(0, 200)}`
     const error = body?.__error__?.error ?? body?.code
-    if (status === 404 || status === 422 || error === 'run_not_found') return { outcome: 'gone', steps: 0 }
+    if (status === 404 || status === 422 || error === 'run_not_found') return { outcome: 'gone', steps: 0, said }
     if (['shutting_down', 'database_unavailable', 'overloaded', 'executor_unavailable'].includes(error))
       return undefined
     const done: string[] = body?.done ?? []
-    return { outcome: 'values', steps: done.filter((item) => item.startsWith(`${run.tag}:`)).length }
+    return { outcome: 'values', steps: done.filter((item) => item.startsWith(`${run.tag}:`)).length, said }
   }
 
   async function told(run: Run, ask: () => Promise<Answer | undefined>): Promise<void> {
-    const log: WaitLog = { run_id: run.run_id, thread_id: run.thread_id, tag: run.tag, outcome: undefined, steps: 0 }
+    const log: WaitLog = {
+      run_id: run.run_id,
+      thread_id: run.thread_id,
+      tag: run.tag,
+      outcome: undefined,
+      steps: 0,
+      said: '',
+    }
     while (Date.now() < giveUpAt) {
       const answer = await ask()
       const outcome = answer && outcomeOf(run, answer)

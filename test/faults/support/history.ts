@@ -37,6 +37,8 @@ export interface WaitLog {
   outcome: 'values' | 'gone' | undefined
   /** How many of its steps the answer had. */
   steps: number
+  /** The answer's beginning. */
+  said: string
 }
 
 /** An answer that deserves a look: 5xx, or one that says too much. */
