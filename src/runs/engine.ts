@@ -136,14 +136,7 @@ export function createEngine(deps: {
     readers--
     if (readers === 0) whenNone()
   }
-  async function* counted(events: AsyncGenerator<SentEvent, void, undefined>) {
-    readers++
-    try {
-      yield* events
-    } finally {
-      left()
-    }
-  }
+  const counted = { enter: () => void readers++, leave: left }
 
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
@@ -187,7 +180,7 @@ export function createEngine(deps: {
     if (found === undefined) return undefined
     const { after, gap, ...run } = found
     const tail = await tails.open(run.thread_id)
-    return { run, events: (signal) => counted(followRun(tail, run, { after, gap, caughtUp: false, wanted, signal })) }
+    return { run, events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, counted, signal }) }
   }
 
   async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
@@ -231,7 +224,7 @@ export function createEngine(deps: {
       }
       const { run, after, claimed } = creation
       const options = { after, gap: false, caughtUp: claimed !== undefined, wanted }
-      return { run, replayed: false, events: (signal) => counted(followRun(open, run, { ...options, signal })) }
+      return { run, replayed: false, events: (signal) => followRun(open, run, { ...options, counted, signal }) }
     },
 
     async wait(request, signal) {

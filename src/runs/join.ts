@@ -102,8 +102,9 @@ export interface Following extends events.Start {
 export async function* followRun(
   tail: Tail,
   run: { run_id: string; thread_id: string },
-  options: Following & { wanted: Wanted },
+  options: Following & { wanted: Wanted; counted: { enter(): void; leave(): void } },
 ): AsyncGenerator<SentEvent, void, undefined> {
+  options.counted.enter()
   const wants = filter(options.wanted)
   const stop = new AbortController()
   let end: SentEvent | undefined
@@ -131,6 +132,7 @@ export async function* followRun(
     if (end === undefined) throw new ApiError('shutting_down')
     yield end
   } finally {
+    options.counted.leave()
     stop.abort()
     tail.close()
   }
