@@ -190,9 +190,9 @@ export function removeThread(s: State): void {
   s.exists = false
   s.heldBy = NONE
   s.runs.forEach((run, i) => {
-    if (run.status === 'none' || run.status === 'removed') return
     run.progress = 0
     run.top = 0
+    if (run.status === 'none' || run.status === 'removed') return
     move(s, i, 'drop')
     taken(s, i)
   })
