@@ -2,6 +2,7 @@
 // played again; what the system makes of it still depends on the machine.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { until } from '../../support/until.ts'
 import type { Cluster } from './cluster.ts'
 import type { Outage } from './history.ts'
 import { type Member, send } from './processes.ts'
@@ -112,6 +113,8 @@ export interface Nemesis {
   play(plan: readonly Fault[]): Promise<void>
 }
 
+/** How long a fault waits for the one before to be over. */
+const PATIENCE_MS = 20_000
 /** After what is mended, connections have to be made anew. */
 const AFTERMATH_MS = 6_000
 
@@ -230,10 +233,12 @@ export function createNemesis(cluster: Cluster, say: (line: string) => void): Ne
   }
 
   async function strike(fault: Fault): Promise<void> {
-    const member = victim(fault)
     const isAboutOne = !/^(postgres_restart|terminate|redis_restart|redis_flush)/.test(fault.kind)
-    if (isAboutOne && member === undefined) return say(`${fault.kind}: skipped, its like is hit already`)
-    const hit = isAboutOne ? (member as Member) : undefined
+    const member = isAboutOne
+      ? await until('there is one to hit', () => victim(fault), PATIENCE_MS).catch(() => {})
+      : undefined
+    if (isAboutOne && !member) return say(`${fault.kind}: left out, its like is hit already`)
+    const hit = member ?? undefined
     if (hit) busy.add(hit)
     const words = [fault.kind, hit?.name, fault.failpoint].filter((word) => word !== undefined).join(' ')
     say(words)
