@@ -27,7 +27,7 @@ export interface Control {
 }
 
 /** What a child gets to say its last words. */
-const END_WITHIN_MS = 2_000
+const END_WITHIN_MS = 5_000
 
 /** Listens to the child's control channel. */
 export function createControl(child: ChildProcess, options: ControlOptions): Control {

@@ -15,7 +15,7 @@ type Evaluated = Debugger.EvaluateOnCallFrameReturnType
 const REPORT_MS = 1_000
 /** What the process gets to close in order when the server is gone, and what the debugger gets to find out who blocks. */
 const END_AFTER_MS = 3_000
-const NAME_WITHIN_MS = 1_000
+const NAME_WITHIN_MS = 3_000
 
 watch((workerData as { beat: Int32Array }).beat)
 
@@ -86,7 +86,13 @@ function nameBlocker(tell: (found: { where: string; work: { run?: number; call?:
     const query = { callFrameId: frame.callFrameId, returnByValue: true, expression: CURRENT.expression }
     session.post('Debugger.evaluateOnCallFrame', query, (error: Error | null, answer?: Evaluated) => {
       const value: unknown = error ? undefined : answer?.result.value
-      tell({ where: placeOf(params.callFrames, files), work: typeof value === 'object' && value !== null ? value : {} })
+      if (typeof value === 'object' && value !== null) {
+        tell({ where: placeOf(params.callFrames, files), work: value })
+        return
+      }
+      // Stopped between two pieces of work, or in one that is no run's: once more, a little later.
+      session.post('Debugger.resume')
+      setTimeout(() => session.post('Debugger.pause'), BEAT_MS)
     })
   })
   session.post('Debugger.enable')
