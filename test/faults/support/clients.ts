@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Cluster } from './cluster.ts'
 import type { Accepted, History, StreamLog, WaitLog } from './history.ts'
+import type { Member } from './processes.ts'
 import type { Random } from './random.ts'
 import { type Answer, createRequests } from './requests.ts'
 
@@ -30,9 +31,13 @@ const MIX: [Kind, number][] = [
   ['cancel', 2],
 ]
 const KINDS = MIX.flatMap(([kind, share]) => Array<Kind>(share).fill(kind))
-/** Threads in use, and runs before one is left for a new one: a state that grows for ever would be a test of that. */
-const THREADS = 12
+/** Threads that clients share, each beside one of its own, and runs before a thread is left for a new one: a state that
+ *  grows for ever would be a test of that. */
+const SHARED_THREADS = 12
+const SHARED = 0.2
 const RUNS_PER_THREAD = 10
+
+type Choose = () => Member
 
 interface Run extends Accepted {
   key: string
@@ -42,30 +47,33 @@ interface Run extends Accepted {
 export function startClients(cluster: Cluster, random: Random, options: { count: number; thinkMs: number }): Clients {
   const requests = createRequests()
   const logs: Logs = { accepted: [], keys: [], rollbacks: [], streams: [], waits: [], suspects: requests.suspects }
-  const threads = Array.from({ length: THREADS }, () => ({ id: randomUUID(), left: RUNS_PER_THREAD }))
+  const fresh = () => ({ id: randomUUID(), left: RUNS_PER_THREAD })
+  const threads = Array.from({ length: SHARED_THREADS }, fresh)
   let giveUpAt = Number.POSITIVE_INFINITY
   let stopping = false
   let made = 0
   const until = () => giveUpAt
 
-  function thread(chosen: Random): string {
-    const slot = chosen.pick(threads)
-    if (slot.left-- <= 0) Object.assign(slot, { id: randomUUID(), left: RUNS_PER_THREAD - 1 })
+  function thread(slot: ReturnType<typeof fresh>): string {
+    if (slot.left <= 0) Object.assign(slot, fresh())
+    slot.left--
     return slot.id
   }
 
   async function client(own: Random): Promise<void> {
     const choose = () => own.pick(cluster.apis)
+    const alone = fresh()
     while (!stopping) {
-      await act(own.pick(KINDS), own, choose)
+      const kind = own.pick(KINDS)
+      const isShared = kind === 'double' || own.chance(SHARED)
+      await act(kind, kind === 'alone' ? '' : thread(isShared ? own.pick(threads) : alone), own, choose)
       await sleep(own.whole(0, options.thinkMs * 2))
     }
   }
 
-  async function act(kind: Kind, own: Random, choose: () => (typeof cluster.apis)[number]): Promise<void> {
+  async function act(kind: Kind, thread_id: string, own: Random, choose: Choose): Promise<void> {
     const tag = `r${made++}`
     const key = randomUUID()
-    const thread_id = kind === 'alone' ? '' : thread(own)
     const strategy = kind === 'double' ? own.pick(['interrupt', 'rollback', 'reject']) : 'enqueue'
     if (strategy === 'rollback') logs.rollbacks.push(thread_id)
     const body = {
@@ -131,12 +139,12 @@ export function startClients(cluster: Cluster, random: Random, options: { count:
     if (run.run_id !== '') logs.waits.push({ ...log, run_id: run.run_id })
   }
 
-  const join = (run: Run, choose: () => (typeof cluster.apis)[number]) =>
+  const join = (run: Run, choose: Choose) =>
     told(run, () =>
       requests.insist(choose, 'GET', `/threads/${run.thread_id}/runs/${run.run_id}/join`, { timeoutMs: 60_000 }, until),
     )
 
-  const wait = (run: Run, path: string, body: object, choose: () => (typeof cluster.apis)[number]) =>
+  const wait = (run: Run, path: string, body: object, choose: Choose) =>
     told(run, async () => {
       const asked = { body, headers: { 'idempotency-key': run.key }, timeoutMs: 60_000 }
       const answer = await requests.insist(choose, 'POST', path, asked, until)
@@ -144,7 +152,7 @@ export function startClients(cluster: Cluster, random: Random, options: { count:
       return answer
     })
 
-  async function stream(run: Run, base: string, body: object, choose: () => (typeof cluster.apis)[number]) {
+  async function stream(run: Run, base: string, body: object, choose: Choose) {
     const log: StreamLog = { run_id: '', thread_id: run.thread_id, ids: [], ends: 0, connections: 0, gone: false }
     const onEvent = ({ id, event }: { id: string | undefined; event: string }) => {
       if (event === 'end') log.ends++
@@ -166,7 +174,7 @@ export function startClients(cluster: Cluster, random: Random, options: { count:
     if (run.run_id !== '') logs.streams.push({ ...log, run_id: run.run_id })
   }
 
-  async function cancel(run: Run, own: Random, choose: () => (typeof cluster.apis)[number]): Promise<void> {
+  async function cancel(run: Run, own: Random, choose: Choose): Promise<void> {
     const action = own.pick(['interrupt', 'rollback'])
     if (action === 'rollback') logs.rollbacks.push(run.thread_id)
     await sleep(own.whole(0, 150))
