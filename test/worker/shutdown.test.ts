@@ -141,7 +141,8 @@ eachStack(
       const waited = await fetch(
         `${url}/threads/${threadId}/runs/${(await server.client.runs.list(threadId))[0]?.run_id}/join`,
       )
-      const reader = (streamed.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader()
+      const decoder = new TextDecoderStream() as unknown as ReadableWritablePair<string, Uint8Array>
+      const reader = (streamed.body as ReadableStream<Uint8Array>).pipeThrough(decoder).getReader()
       const closed = server.heddle.close()
       let text = ''
       // A heartbeat comes every five seconds: the second one is later than anything was cut before.
