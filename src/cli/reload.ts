@@ -82,7 +82,8 @@ export async function reloadOnSave(options: {
     const more = files.length > names.length ? ` and ${files.length - names.length} more` : ''
     try {
       const graphs = await target.reload()
-      // What does not load is in the log, with file and line.
+      // What does not load is in the log, with file and line; it is written at the end of the turn, and is read first.
+      await new Promise(setImmediate)
       const good = graphs.filter((graph) => graph.error === undefined).length
       const count = good === graphs.length ? `${good}` : `${good} of ${graphs.length}`
       const time = Math.round(performance.now() - began)

@@ -86,6 +86,24 @@ const deaf = new StateGraph(Annotation.Root({ key: Annotation<string>(), by: Ann
 
 eachStack(
   (stack) => {
+    // The first one: servers of the others share this database, and have not its graph.
+    test('a graph that ignores its signal is no reason to wait: it is fenced off, and its run goes on elsewhere', async () => {
+      const server = await stack.heddle({ graphs: { deaf }, config: { shutdownGraceSeconds: 0.2 } })
+      const { thread_id: threadId } = await server.client.threads.create()
+      const key = v7()
+      const run = await server.client.runs.create(threadId, 'deaf', { input: { key } })
+      await until('it sits', () => released.has(key))
+      const other = await stack.heddle({ graphs: { deaf } })
+      const began = performance.now()
+      const closed = server.close()
+      const values = await other.client.runs.join(threadId, run.run_id)
+      expect(performance.now() - began).toBeLessThan(2_000)
+      expect(values).toEqual({ key, by: 'second' })
+      released.get(key)?.()
+      await closed
+      await other.close()
+    })
+
     test('when the grace is over, the run goes on elsewhere within a second, uncharged; its clients come along by id', async () => {
       const { server, threadId, gates, gate, stream, begun, graphs, path, runId } = await stopping(stack, {
         shutdownGraceSeconds: 0.3,
@@ -105,22 +123,6 @@ eachStack(
       gates.open(gate)
       expect(named(await resumed.rest())).toEqual([['metadata', { run_id: runId, attempt: 1 }], ...ends])
       expect(await other.client.runs.get(threadId, runId)).toMatchObject({ status: 'success', attempt: 1 })
-    })
-
-    test('a graph that ignores its signal is no reason to wait: it is fenced off, and its run goes on elsewhere', async () => {
-      const server = await stack.heddle({ graphs: { deaf }, config: { shutdownGraceSeconds: 0.2 } })
-      const { thread_id: threadId } = await server.client.threads.create()
-      const key = v7()
-      const run = await server.client.runs.create(threadId, 'deaf', { input: { key } })
-      await until('it sits', () => released.has(key))
-      const other = await stack.heddle({ graphs: { deaf } })
-      const began = performance.now()
-      const closed = server.close()
-      const values = await other.client.runs.join(threadId, run.run_id)
-      expect(performance.now() - began).toBeLessThan(2_000)
-      expect(values).toEqual({ key, by: 'second' })
-      released.get(key)?.()
-      await closed
     })
 
     test('streams are not cut before the grace is over, however quiet they are', async () => {
