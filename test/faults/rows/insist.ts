@@ -42,7 +42,7 @@ export async function eventsOf(server: TestServer, run: Run): Promise<SeenEvent[
   return events
 }
 
-/** Every accepted run ended well and once, ran no committed node twice, and its log tells each step once. */
+/** Every accepted run ended well and once, ran no committed node twice, and its log tells no step twice. */
 export async function allWell(stage: Stage, servers: readonly TestServer[], runs: readonly Run[]): Promise<void> {
   const [{ client }] = servers as [TestServer]
   for (const run of runs) {
@@ -58,7 +58,9 @@ export async function allWell(stage: Stage, servers: readonly TestServer[], runs
     const told = (await eventsOf(servers[0] as TestServer, run)).flatMap(({ event, data }) =>
       event === 'updates' ? Object.keys(data) : [],
     )
-    expect(told.toSorted()).toEqual(['first', 'second', 'third'])
+    // A node whose writes were committed right before a crash is not run again, so what it would have streamed may be missing.
+    expect(['first', 'second', 'third']).toEqual(expect.arrayContaining(told))
+    expect(new Set(told).size).toBe(told.length)
   }
   const rows = await stage.query<{ run_id: string }>('select run_id from runs')
   expect(rows.map(({ run_id }) => run_id).toSorted()).toEqual(runs.map(({ run_id }) => run_id).toSorted())
