@@ -4,7 +4,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -16,6 +16,11 @@ const stamp = join(root, 'dist', '.built')
 /** Installs dependencies when node_modules is missing or does not hold what the lock file names. */
 export function ensureDependencies() {
   if (dependenciesPresent()) return
+  // npm would empty what the link points to, for everybody who shares it.
+  if (lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink()) {
+    console.log('node_modules is a link and does not hold what package-lock.json names: install where it points to')
+    return
+  }
   const command = existsSync(join(root, 'package-lock.json')) ? 'ci' : 'install'
   console.log(`Installing dependencies (npm ${command})`)
   run('npm', [command, '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'])
