@@ -23,6 +23,7 @@ import { type Observe, silent } from './observe.ts'
 import { createEngine, type Engine } from './runs/engine.ts'
 import { createJournal } from './worker/journal.ts'
 import { createPruner } from './worker/pruner.ts'
+import { createSweeper } from './worker/sweeper.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
 
 /** How long connections may take to end once all they carried is over. */
@@ -133,6 +134,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     registry,
     observe,
     durability: config.durability,
+    threadTtl: config.threadTtl,
     worker: () => worker,
     fail,
   })
@@ -170,8 +172,13 @@ async function assemble(parts: Parts): Promise<Heddle> {
     )
   }
   const pruner = createPruner({ db, observe }, { eventTtlSeconds: config.eventTtlSeconds, everyMs: 30_000 })
+  const everyMs = config.sweepIntervalSeconds * 1_000
+  const sweeper = createSweeper({ db, observe }, { everyMs, limit: config.sweepLimit })
   await worker?.start()
-  if (worker) pruner.start()
+  if (worker) {
+    pruner.start()
+    sweeper.start()
+  }
   const deps = { db, bus, executor, registry, config, observe, engine }
   const http = createHttp(deps, allRoutes(deps))
   const listening: Listening[] = []
@@ -184,7 +191,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     observe({ kind: 'server_closing', reason: 'close' })
     const until = performance.now() + config.shutdownGraceSeconds * 1_000
     engine.hangUp()
-    await pruner.stop()
+    await Promise.all([pruner.stop(), sweeper.stop()])
     await worker?.stop(config.shutdownGraceSeconds * 1_000, hurry.signal)
     // What runs elsewhere is told to its readers to the end; with an embedded database nothing does.
     if (db.kind === 'pg') await engine.readersGone(until - performance.now(), hurry.signal)

@@ -48,6 +48,11 @@ export interface ServerConfig {
   runEventsMaxCount: number
   /** The most that one value of a checkpoint may take. */
   checkpointValueMaxBytes: number
+  /** What threads get that are made without a time to live; in minutes. Absent: they stay. */
+  threadTtl?: { strategy: 'delete' | 'keep_latest'; ttl: number }
+  /** How often it is looked for threads whose time is over, and how many are ended at a time. */
+  sweepIntervalSeconds: number
+  sweepLimit: number
   poolSize: number
   /** Heap limit of an executor child in MiB; absent: Node's own. */
   executorMemoryMb?: number
@@ -89,6 +94,8 @@ export const defaultServerConfig: ServerConfig = {
   runEventsMaxBytes: 256 * 1024 * 1024,
   runEventsMaxCount: 1_000_000,
   checkpointValueMaxBytes: 32 * 1024 * 1024,
+  sweepIntervalSeconds: 300,
+  sweepLimit: 1_000,
   poolSize: 10,
   executors: 1,
   executorStallSeconds: 60,

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, extname, resolve } from 'node:path'
 import type { z } from 'zod'
-import { type Cors, parseEnvFile, type RouteGroup, type Variables } from './config.ts'
+import { type Cors, parseEnvFile, type RouteGroup, type ServerConfig, type Variables } from './config.ts'
 import { ConfigError } from './errors.ts'
 import {
   type corsSchema,
@@ -13,6 +13,7 @@ import {
   knownKeys,
   nearest,
   projectSchema,
+  refusedCheckpointer,
   refusedHttp,
   refusedKeys,
   routeGroups,
@@ -38,6 +39,8 @@ export interface Project {
   envFile?: string
   cors: Partial<Cors>
   disabled: RouteGroup[]
+  /** How long threads are kept. */
+  retention: Partial<Pick<ServerConfig, 'threadTtl' | 'sweepIntervalSeconds' | 'sweepLimit'>>
   /** Keys without effect here, and things that look wrong but need not stop the start. */
   ignored: { key: string; reason: string }[]
 }
@@ -55,7 +58,7 @@ export function readProject(path: string, variables: Variables): Project {
   const stripped = Object.fromEntries(Object.entries(raw).filter(([key]) => !Object.hasOwn(ignoredKeys, key)))
   const parsed = projectSchema.safeParse(stripped)
   if (!parsed.success) throw wrong(sentence(parsed.error.issues[0]))
-  const { graphs, env, node_version, http = {} } = parsed.data
+  const { graphs, env, node_version, http = {}, checkpointer } = parsed.data
   if (Object.keys(graphs).length === 0)
     throw wrong('graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.')
   const taken = readEnv(env, dir, variables, wrong)
@@ -67,6 +70,7 @@ export function readProject(path: string, variables: Variables): Project {
     ...(typeof env === 'string' && { envFile: resolve(dir, env) }),
     cors: readCors(http.cors ?? {}, wrong),
     disabled: routeGroups.filter((name) => (http as Record<string, unknown>)[`disable_${name}`] === true),
+    retention: readRetention(checkpointer?.ttl ?? {}),
     ignored: [
       ...Object.entries(ignoredKeys)
         .filter(([key]) => Object.hasOwn(raw, key))
@@ -122,6 +126,10 @@ function refuse(raw: Record<string, unknown>, wrong: (what: string) => ConfigErr
   }
   for (const [key, words] of Object.entries(refusedHttp)) {
     if (Object.hasOwn(http, key)) throw wrong(`http.${key} ${words}.`)
+  }
+  const checkpointer = (typeof raw.checkpointer === 'object' && raw.checkpointer) || {}
+  for (const [key, words] of Object.entries(refusedCheckpointer)) {
+    if (Object.hasOwn(checkpointer, key)) throw wrong(`checkpointer.${key} ${words}.`)
   }
   if (Object.hasOwn(origin, 'allow_origin_regex')) {
     throw wrong('http.cors.allow_origin_regex is not supported: name the origins in http.cors.allow_origins.')
@@ -206,6 +214,17 @@ function readCors(given: z.output<typeof corsSchema>, wrong: (what: string) => C
     ...(given.expose_headers && { exposeHeaders: given.expose_headers }),
     ...(given.allow_credentials !== undefined && { credentials: given.allow_credentials }),
     ...(given.max_age !== undefined && { maxAgeSeconds: given.max_age }),
+  }
+}
+
+function readRetention(
+  given: NonNullable<NonNullable<z.output<typeof projectSchema>['checkpointer']>['ttl']>,
+): Project['retention'] {
+  const { strategy = 'delete', default_ttl, sweep_interval_minutes, sweep_limit } = given
+  return {
+    ...(typeof default_ttl === 'number' && { threadTtl: { strategy, ttl: default_ttl } }),
+    ...(sweep_interval_minutes !== undefined && { sweepIntervalSeconds: sweep_interval_minutes * 60 }),
+    ...(sweep_limit !== undefined && { sweepLimit: sweep_limit }),
   }
 }
 

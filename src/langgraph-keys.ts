@@ -24,7 +24,6 @@ export const ignoredKeys: Record<string, string> = {
 /** Keys that would change what the server does, with the words that stop the start. */
 export const refusedKeys: Record<string, string> = {
   store: later,
-  checkpointer: later,
   auth: later,
   encryption: later,
   webhooks: later,
@@ -42,6 +41,11 @@ export const refusedHttp: Record<string, string> = {
   middleware_order: later,
   enable_custom_route_auth: later,
   mount_prefix: later,
+}
+/** The same for the keys of `checkpointer`. */
+export const refusedCheckpointer: Record<string, string> = {
+  path: 'is not supported: checkpoints are kept in the database of the server; remove it',
+  serde: 'is not supported: there is one format, and nothing in it is executed; remove it',
 }
 export const routeGroups = ['assistants', 'threads', 'runs', 'store', 'meta'] as const
 // Not served at all, so switching them off is granted already.
@@ -64,6 +68,19 @@ export const corsSchema = z.strictObject({
 const switches = Object.fromEntries(
   [...routeGroups.map((name) => `disable_${name}`), ...absent].map((key) => [key, z.boolean().optional()]),
 )
+const minutes = z.number().positive().max(100_000_000)
+const checkpointerSchema = z.strictObject({
+  backend: z.literal('default', { error: 'must be "default": checkpoints are kept in Postgres' }).optional(),
+  ttl: z
+    .strictObject({
+      strategy: z.enum(['delete', 'keep_latest'], { error: 'must be "delete" or "keep_latest"' }).optional(),
+      default_ttl: minutes.nullable().optional(),
+      sweep_interval_minutes: minutes.max(10_000).optional(),
+      sweep_limit: z.number().int().positive().optional(),
+    })
+    .nullable()
+    .optional(),
+})
 /** The keys that have an effect. */
 export const projectSchema = z.strictObject({
   $schema: z.string().optional(),
@@ -74,6 +91,7 @@ export const projectSchema = z.strictObject({
     })
     .optional(),
   node_version: z.union([z.string(), z.number()]).optional(),
+  checkpointer: checkpointerSchema.optional(),
   http: z.strictObject({ cors: corsSchema.optional(), ...switches }).optional(),
 })
 
@@ -81,6 +99,8 @@ export const projectSchema = z.strictObject({
 export function knownKeys(path: string): string[] {
   if (path === '') return [...Object.keys(projectSchema.shape), ...Object.keys(ignoredKeys)]
   if (path === 'http') return ['cors', ...Object.keys(switches)]
+  if (path === 'checkpointer') return Object.keys(checkpointerSchema.shape)
+  if (path === 'checkpointer.ttl') return Object.keys(checkpointerSchema.shape.ttl.unwrap().unwrap().shape)
   return path === 'http.cors' ? Object.keys(corsSchema.shape) : ['path', 'description']
 }
 

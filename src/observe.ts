@@ -41,6 +41,8 @@ export type Observation =
       max: number
     }
   | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
+  /** Threads whose time was over, deleted or left with their latest checkpoints, and those where leftovers were looked for. */
+  | { kind: 'threads_swept'; deleted: number; pruned: number; collected: number }
   | { kind: 'database_failed'; where: string; error: unknown }
   /** Something that needs the database works again, after `database_failed`. */
   | { kind: 'database_restored'; where: string; down_ms: number }

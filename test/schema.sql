@@ -157,6 +157,7 @@ create table threads (
   ttl_minutes double precision,
   expires_at timestamp with time zone,
   doomed_at timestamp with time zone,
+  leftovers boolean not null default false,
   constraint threads_pkey PRIMARY KEY (thread_id),
   constraint threads_settled_status_check CHECK ((settled_status = ANY (ARRAY['idle'::text, 'interrupted'::text, 'error'::text]))),
   constraint threads_ttl_strategy_check CHECK ((ttl_strategy = ANY (ARRAY['delete'::text, 'keep_latest'::text])))
@@ -188,5 +189,6 @@ CREATE INDEX store_items_updated ON public.store_items USING btree (updated_at D
 CREATE INDEX threads_created ON public.threads USING btree (created_at DESC, thread_id) WHERE (doomed_at IS NULL);
 CREATE INDEX threads_doomed ON public.threads USING btree (doomed_at) WHERE (doomed_at IS NOT NULL);
 CREATE INDEX threads_expiring ON public.threads USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+CREATE INDEX threads_leftovers ON public.threads USING btree (thread_id) WHERE leftovers;
 CREATE INDEX threads_metadata ON public.threads USING gin (metadata jsonb_path_ops);
 CREATE INDEX threads_updated ON public.threads USING btree (updated_at DESC, thread_id) WHERE (doomed_at IS NULL);

@@ -101,6 +101,10 @@ export function entry(seen: Observation): Entry {
       return ['warn', `bus: ${seen.where}`, failure(seen.error)]
     case 'bus_restored':
       return ['info', 'bus restored']
+    case 'threads_swept': {
+      const { deleted, pruned, collected } = seen
+      return ['info', 'threads swept', { deleted, pruned, collected }]
+    }
     case 'background_failed':
       return ['error', `${seen.service} failed`, failure(seen.error)]
     default:

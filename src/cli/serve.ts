@@ -41,6 +41,7 @@ export function readSetting(options: ServeOptions, role: StartOptions['role'] = 
       ...environment.server,
       cors: { ...environment.server.cors, ...project.cors },
       disabled: project.disabled,
+      ...project.retention,
       executors: options.executors ?? defaultExecutors(role),
       ...(options.nJobsPerWorker !== undefined && { jobsPerWorker: options.nJobsPerWorker }),
     },

@@ -69,30 +69,21 @@ const lineage = (which: GuestCalls['checkpoint.list']['params'], channels: reado
       where cardinality(still.wanted) > 0)
   select * from path`
 
-/** True for a value `v` that no checkpoint `c` of those left has, itself or as a part of a longer list. */
-export const isUnused = (left: Sql): Sql => sql`not exists (select 1 from checkpoints c join checkpoint_values used
-    on used.thread_id = c.thread_id and used.checkpoint_ns = c.checkpoint_ns and used.channel = v.channel
-      and used.version = c.checkpoint -> 'channel_versions' ->> v.channel
-  where c.thread_id = v.thread_id and c.checkpoint_ns = v.checkpoint_ns and ${left}
-    and (used.version = v.version or (used.chain = v.chain and used.position > v.position)))`
-
 const ofGone = sql`exists (select 1 from gone g where g.checkpoint_ns = w.checkpoint_ns
   and g.checkpoint_id = w.checkpoint_id)`
 
-/** Removes a run's checkpoints with the values and writes only they had, and what the run wrote under older checkpoints
- *  (the answer to an interrupt, say), as rollback does. Under the thread's lock. */
+/** Removes a run's checkpoints with their writes, and what the run wrote under older checkpoints (the answer to an interrupt,
+ *  say), as rollback does. Values that only they had are left over. Under the thread's lock. */
 export const removeOfRun = (db: Db, threadId: string, runId: string): Promise<unknown> =>
   db.rows(sql`with gone as (delete from checkpoints where thread_id = ${threadId} and run_id = ${runId}
-      returning thread_id, checkpoint_ns, checkpoint_id, checkpoint),
+      returning checkpoint_ns, checkpoint_id),
     w as (delete from checkpoint_writes w where w.thread_id = ${threadId}
       and (${ofGone} or (w.run_id = ${runId} and w.replaced_type is null))),
     restored as (update checkpoint_writes w set run_id = w.replaced_run_id, channel = w.replaced_channel,
         type = w.replaced_type, bytes = w.replaced_bytes, replaced_run_id = null, replaced_channel = null,
         replaced_type = null, replaced_bytes = null
       where w.thread_id = ${threadId} and w.run_id = ${runId} and w.replaced_type is not null and not ${ofGone})
-    delete from checkpoint_values v using gone g, json_each_text(g.checkpoint -> 'channel_versions') as had(channel, version)
-    where v.thread_id = g.thread_id and v.checkpoint_ns = g.checkpoint_ns and v.channel = had.channel
-      and v.version = had.version and ${isUnused(sql`c.run_id is distinct from ${runId}`)}`)
+    update threads set leftovers = true where thread_id = ${threadId}`)
 
 /** Removes everything of a thread's history. */
 export const removeOfThread = (db: Db, threadId: string): Promise<unknown> =>

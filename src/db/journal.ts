@@ -156,7 +156,7 @@ function settlements(entries: readonly Entry[]): Sql[] {
       "values" = coalesce(s."values"::json, t."values"), interrupts = s.interrupts::json, last_seq = s.last_seq,
       updated_at = clock_timestamp(), state_updated_at = clock_timestamp(),
       expires_at = case when t.ttl_minutes is not null then clock_timestamp() + t.ttl_minutes * interval '1 minute' end,
-      doomed_at = case when s.doom then clock_timestamp() end
+      doomed_at = case when s.doom then clock_timestamp() end, leftovers = t.leftovers or s.status <> 'success'
       from settled s join ended_runs using (run_id) where t.thread_id = s.thread_id)`,
   ]
 }

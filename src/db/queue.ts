@@ -129,7 +129,7 @@ export const end = (
         last_seq = ${how.last.count}::int
           + greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id)),
         state_updated_at = coalesce(t.state_updated_at, clock_timestamp()),
-        settled_status = case when ${how.status} = 'error' then 'error' else t.settled_status end,
+        leftovers = true, settled_status = case when ${how.status} = 'error' then 'error' else t.settled_status end,
         error = case when ${how.status} = 'error' then ${json(how.error)}::json else t.error end,
         doomed_at = case when ${how.doom} then clock_timestamp() else t.doomed_at end
       where t.held_by = ${runId} returning t.thread_id, t.last_seq),

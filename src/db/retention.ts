@@ -1,18 +1,18 @@
-// How much a thread takes, and making it take less: pruning and the end of its time to live. In charge of removing only
-// what no kept checkpoint needs; must never touch a thread with a run that has not ended, except to delete it on demand.
+// How much a thread takes, and making it take less: pruning, the end of its time to live, and what nothing needs any more. In
+// charge of removing only what no kept checkpoint needs; must never touch a thread with a run that has not ended, except
+// to delete it on demand.
 
 import { ApiError } from '../errors.ts'
-import { isUnused } from './checkpoints.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { type Sql, sql } from './sql.ts'
-import { renewedExpiry } from './threads.ts'
+import { present, renewedExpiry } from './threads.ts'
 
 interface Sized {
   count: number
   bytes: number
 }
-/** What a thread takes in the database, in bytes of its values as stored. */
+/** What a thread takes in the database, in bytes before Postgres compresses them. */
 export interface Storage {
   thread_id: string
   total_bytes: number
@@ -38,14 +38,18 @@ export async function measure(db: Db, id: string, visible: Sql): Promise<Storage
         (select json_build_object('count', coalesce(sum(versions), 0), 'bytes', coalesce(sum(bytes), 0), 'by_channel',
             coalesce(json_object_agg(channel, json_build_object('versions', versions, 'bytes', bytes) order by channel), '{}'))
           from channels) as channel_values,
-        (select json_build_object('count', count(*), 'bytes', coalesce(sum(octet_length(w.bytes)), 0))
+        (select json_build_object('count', count(*), 'bytes',
+            coalesce(sum(octet_length(w.bytes) + coalesce(octet_length(w.replaced_bytes), 0)), 0))
           from checkpoint_writes w where w.thread_id = threads.thread_id) as pending_writes
-      from threads where thread_id = ${id}::uuid and doomed_at is null and ${visible}`),
+      from threads where thread_id = ${id}::uuid and ${present} and ${visible}`),
   )
   if (!row) throw new ApiError('thread_not_found', `The thread ${id} does not exist.`)
   const total = row.checkpoints.bytes + row.channel_values.bytes + row.pending_writes.bytes
   return { ...row, total_bytes: total }
 }
+
+/** How many threads a transaction holds at most. */
+const AT_ONCE = 20
 
 /** Deletes threads, or all but their latest checkpoints (of those where nothing runs); gives how many threads it was.
  *  Ids that mean nothing to the caller are passed over. */
@@ -55,37 +59,66 @@ export async function prune(
   strategy: 'delete' | 'keep_latest',
   visible: Sql,
 ): Promise<number> {
-  const which = sql`thread_id = any(${ids}::uuid[]) and doomed_at is null and ${visible}`
-  if (strategy === 'delete') return (await removeAll(db, which)).length
-  return db.tx(async (tx) => {
+  let pruned = 0
+  for (const some of batches([...new Set(ids)].sort())) {
+    const which = sql`thread_id = any(${some}::uuid[]) and ${present} and ${visible}`
+    pruned += strategy === 'delete' ? (await removeAll(db, which)).length : await keepLatestOf(db, which)
+  }
+  return pruned
+}
+
+function* batches(ids: readonly string[]): Generator<readonly string[]> {
+  for (let at = 0; at < ids.length; at += AT_ONCE) yield ids.slice(at, at + AT_ONCE)
+}
+
+const keepLatestOf = (db: Db, which: Sql): Promise<number> =>
+  db.tx(async (tx) => {
     const locked = await tx.rows<{ thread_id: string }>(sql`
       select thread_id from threads where ${which} order by thread_id for update`)
     const idle = await withoutRuns(tx, locked)
     await keepLatest(tx, idle)
     return idle.length
   })
-}
 
 /** Deletes threads, locked in the order in which everybody locks several: else two who do so could wait for each other. */
 export const removeAll = (db: Db, which: Sql): Promise<{ thread_id: string }[]> =>
   db.rows(sql`with locked as materialized (select thread_id from threads where ${which} order by thread_id for update)
     delete from threads where thread_id in (select thread_id from locked) returning thread_id`)
 
-/** Ends the time of at most `limit` threads: deletes them, or leaves only their latest checkpoints and gives them their
- *  time anew. Passes over threads that are busy or locked. Gives how many it was; `limit` of them means: call again. */
-export const sweepExpired = (db: Db, limit: number): Promise<number> =>
+/** What a batch of a sweep did. */
+export interface Swept {
+  deleted: number
+  pruned: number
+}
+
+/** Ends the time of some threads, at most `limit`: deletes them, or leaves only their latest checkpoints and gives them their
+ *  time anew. Passes over threads that are busy or locked. Call it again until it does nothing. */
+export const sweepExpired = (db: Db, limit: number): Promise<Swept> =>
   db.tx(async (tx) => {
     const expired = await tx.rows<{ thread_id: string; strategy: string }>(sql`
       select thread_id, ttl_strategy as strategy from threads
       where expires_at <= clock_timestamp() and doomed_at is null and not ${active}
-      order by expires_at limit ${limit}::bigint for update skip locked`)
+      order by expires_at limit ${Math.min(limit, AT_ONCE)}::bigint for update skip locked`)
     const idle = new Set(await withoutRuns(tx, expired))
     const ids = (strategy: string) =>
       expired.flatMap((row) => (row.strategy === strategy && idle.has(row.thread_id) ? [row.thread_id] : []))
     const gone = ids('delete')
     if (gone.length) await tx.rows(sql`delete from threads where thread_id = any(${gone}::uuid[])`)
-    await keepLatest(tx, ids('keep_latest'))
-    return idle.size
+    const pruned = ids('keep_latest')
+    await keepLatest(tx, pruned)
+    return { deleted: gone.length, pruned: pruned.length }
+  })
+
+/** Collects what is left over on some threads on which nothing runs; gives how many it was. Call it again until it does
+ *  nothing. */
+export const sweepLeftovers = (db: Db): Promise<number> =>
+  db.tx(async (tx) => {
+    const marked = await tx.rows<{ thread_id: string }>(sql`
+      select thread_id from threads where leftovers and doomed_at is null and not ${active}
+      order by thread_id limit ${AT_ONCE}::bigint for update skip locked`)
+    const idle = await withoutRuns(tx, marked)
+    await collect(tx, idle)
+    return idle.length
   })
 
 /** The locked threads where no run is pending or running; asked after the lock, since one may have come just before. */
@@ -97,7 +130,8 @@ async function withoutRuns(tx: Db, locked: readonly { thread_id: string }[]): Pr
   return rows.map((row) => row.thread_id)
 }
 
-/** Removes all but the latest checkpoint of every namespace from locked threads, and what only the removed ones had. */
+/** Removes all but the latest checkpoint of every namespace from locked threads, and what only the removed ones had. Of the
+ *  namespaces of tasks, those stay whose task is one of the latest checkpoint: the others will never be read again. */
 async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
   if (!ids.length) return
   const mine = sql`= any(${ids}::uuid[])`
@@ -107,14 +141,37 @@ async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
       select distinct on (thread_id, checkpoint_ns) thread_id, checkpoint_ns, checkpoint_id, metadata from checkpoints
       where thread_id ${mine} order by thread_id, checkpoint_ns, checkpoint_id desc
     )
-    delete from checkpoints c using latest l
-    where c.thread_id = l.thread_id and c.checkpoint_ns = l.checkpoint_ns and c.checkpoint_id <> l.checkpoint_id
-      and coalesce(l.metadata -> 'counters_since_delta_snapshot', '{}') = '{}'`)
+    delete from checkpoints c using latest l left join latest root on root.thread_id = l.thread_id and root.checkpoint_ns = ''
+    where c.thread_id = l.thread_id and c.checkpoint_ns = l.checkpoint_ns and (
+      (c.checkpoint_id <> l.checkpoint_id and coalesce(l.metadata -> 'counters_since_delta_snapshot', '{}') = '{}')
+      or (position(':' in l.checkpoint_ns) > 0 and l.metadata -> 'parents' ->> '' <> root.checkpoint_id))`)
+  await collect(tx, ids)
+  await tx.rows(sql`update threads set expires_at = ${renewedExpiry} where thread_id ${mine}`)
+}
+
+/** Removes from locked threads the writes of checkpoints that are not there, and the values that no checkpoint has, neither
+ *  by itself nor as a part of a list that has grown. */
+async function collect(tx: Db, ids: readonly string[]): Promise<void> {
+  if (!ids.length) return
+  const mine = sql`= any(${ids}::uuid[])`
   await tx.rows(sql`
     delete from checkpoint_writes w where w.thread_id ${mine} and not exists (
       select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
         and c.checkpoint_id = w.checkpoint_id)`)
   await tx.rows(sql`
-    delete from checkpoint_values v where v.thread_id ${mine} and ${isUnused(sql`true`)}`)
-  await tx.rows(sql`update threads set expires_at = ${renewedExpiry} where thread_id ${mine}`)
+    with recursive needed as (
+      select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
+      from checkpoints c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
+        join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
+          and v.channel = has.channel and v.version = has.version
+      where c.thread_id ${mine}
+      union
+      select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
+      from needed n join checkpoint_values v on v.thread_id = n.thread_id and v.checkpoint_ns = n.checkpoint_ns
+        and v.channel = n.channel and v.version = n.base
+    )
+    delete from checkpoint_values v where v.thread_id ${mine} and not exists (
+      select 1 from needed n where n.thread_id = v.thread_id and n.checkpoint_ns = v.checkpoint_ns
+        and n.channel = v.channel and n.version = v.version)`)
+  await tx.rows(sql`update threads set leftovers = false where thread_id ${mine} and leftovers`)
 }

@@ -5,6 +5,7 @@ import type { MultitaskStrategy } from '../contract/runs.ts'
 import { type Db, one } from './db.ts'
 import { json } from './json.ts'
 import { and, type Sql, sql } from './sql.ts'
+import { present, type ThreadTtl, timeToLive } from './threads.ts'
 
 export type RunStatus = 'pending' | 'running' | 'success' | 'error' | 'timeout' | 'interrupted'
 
@@ -33,9 +34,9 @@ export interface LockedThread {
 const wire = sql`r.run_id, r.thread_id, r.assistant_id, r.created_at, r.updated_at, r.status, r.metadata, r.kwargs,
   r.multitask_strategy, r.cancel_reason`
 
-/** Whose thread may be seen is asked in the same statement; a doomed thread's runs are gone with it. */
+/** Whose thread may be seen is asked in the same statement; the runs of a thread that is gone are gone with it. */
 const seen = (visible: Sql): Sql => sql`exists (select 1 from threads where threads.thread_id = r.thread_id
-  and threads.doomed_at is null and ${visible})`
+  and ${present} and ${visible})`
 
 /** Why a run waits. */
 export interface Waiting {
@@ -127,7 +128,7 @@ export const ended = (
 export const lockThread = (db: Db, threadId: string, visible: Sql): Promise<LockedThread | undefined> =>
   one(
     db.rows(sql`select thread_id, config, last_seq, held_by, state_updated_at from threads
-      where thread_id = ${threadId} and doomed_at is null and ${visible} for no key update`),
+      where thread_id = ${threadId} and ${present} and ${visible} for no key update`),
   )
 
 export interface ActiveRun {
@@ -209,7 +210,7 @@ export const insertLast = (
   )
 
 /** A thread on which a run may begin at once, and that adds nothing to its config. */
-export const isFree = sql`doomed_at is null and config::text = '{}'
+export const isFree = sql`${present} and config::text = '{}'
   and not exists (select 1 from runs a where a.thread_id = threads.thread_id and a.status in ('pending', 'running'))`
 
 /** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already, or the condition
@@ -219,10 +220,13 @@ export const insertWithThread = (
   run: NewRun,
   metadata: Record<string, unknown>,
   condition: Sql = sql`true`,
+  ttl?: ThreadTtl,
 ): Promise<Inserted | undefined> =>
   one(
-    db.rows<Inserted>(sql`with t as (insert into threads (thread_id, metadata, held_by, epoch)
-        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)} where ${condition}
+    db.rows<Inserted>(sql`with t as (insert into threads
+          (thread_id, metadata, held_by, epoch, ttl_strategy, ttl_minutes, expires_at)
+        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)}, ${timeToLive(ttl)}
+        where ${condition}
         on conflict do nothing returning thread_id, metadata, epoch, last_seq, state_updated_at),
       r as (${insertRun(run, sql`t`)})
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),

@@ -7,7 +7,7 @@ import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { json, storable } from './json.ts'
 import { type Sql, sql } from './sql.ts'
-import { renewedExpiry } from './threads.ts'
+import { present, renewedExpiry } from './threads.ts'
 
 /** A thread as the one who reads its state must know it. */
 export interface StateSubject {
@@ -18,7 +18,7 @@ export interface StateSubject {
   assistant_config: Record<string, unknown> | null
 }
 
-const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and doomed_at is null and ${visible}`
+const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and ${present} and ${visible}`
 const newest = (id: string): Sql =>
   sql`(select max(c.checkpoint_id) from checkpoints c where c.thread_id = ${id}::uuid)`
 

@@ -48,7 +48,9 @@ export interface ThreadPage {
 
 /** True for threads with a pending or running run. */
 const busy = sql`exists (select 1 from runs r where r.thread_id = threads.thread_id and r.status in ('pending', 'running'))`
-const present = sql`doomed_at is null`
+/** True for a thread that anybody may see. One that is to be deleted is gone when its time is over, whenever it is swept. */
+export const present = sql`doomed_at is null and (expires_at is null or expires_at > statement_timestamp()
+  or ttl_strategy is distinct from 'delete' or ${busy})`
 const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and ${present} and ${visible}`
 /** Every change of a thread moves its end on; null stays null. */
 export const renewedExpiry: Sql = sql`clock_timestamp() + make_interval(secs => ttl_minutes * 60)`
@@ -86,28 +88,50 @@ const roots = {
 export type ThreadField = keyof typeof fields
 export type ThreadSort = keyof typeof sorts
 
+interface NewThread {
+  thread_id: string
+  metadata?: Record<string, unknown> | undefined
+  ttl?: ThreadTtl | null | undefined
+}
+
 /** Creates a thread. With `if_exists: 'do_nothing'` gives the one that is there, if the caller may see it; else throws
  *  `thread_exists`. */
 export async function create(
   db: Db,
-  row: { thread_id: string; metadata?: Record<string, unknown> | undefined; ttl?: ThreadTtl | null | undefined },
+  row: NewThread,
   ifExists: 'raise' | 'do_nothing',
   visible: Sql,
 ): Promise<ThreadRow> {
-  const minutes = row.ttl?.ttl ?? null
-  const made = await one(
-    db.rows<ThreadRow>(sql`
-      insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at, created_at, updated_at)
-      values (${row.thread_id}::uuid, ${json(row.metadata ?? {})}::jsonb, ${row.ttl?.strategy ?? null}::text,
-        ${minutes}::float8, clock_timestamp() + make_interval(secs => ${minutes}::float8 * 60),
-        statement_timestamp(), statement_timestamp())
-      on conflict do nothing
-      returning ${columns}`),
-  )
+  const made = (await insert(db, row)) ?? ((await removeExpired(db, row.thread_id)) ? await insert(db, row) : undefined)
   const thread = made ?? (ifExists === 'do_nothing' ? await find(db, row.thread_id, visible) : undefined)
   if (!thread) throw new ApiError('thread_exists', `A thread with the id ${row.thread_id} exists already.`)
   return thread
 }
+
+const insert = (db: Db, { thread_id, metadata = {}, ttl }: NewThread): Promise<ThreadRow | undefined> =>
+  one(
+    db.rows<ThreadRow>(sql`
+      insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at, created_at, updated_at)
+      values (${thread_id}::uuid, ${json(metadata)}::jsonb, ${timeToLive(ttl)}, statement_timestamp(), statement_timestamp())
+      on conflict do nothing
+      returning ${columns}`),
+  )
+
+/** The values of ttl_strategy, ttl_minutes and expires_at for a thread whose time begins now. */
+export const timeToLive = (given: ThreadTtl | null | undefined): Sql => {
+  const minutes = given?.ttl ?? null
+  return sql`${given?.strategy ?? null}::text, ${minutes}::float8,
+    clock_timestamp() + make_interval(secs => ${minutes}::float8 * 60)`
+}
+
+/** Deletes the thread if its time is over, so that its id can be used again; says whether it did. */
+export const removeExpired = (db: Db, id: string): Promise<boolean> =>
+  db.tx(async (tx) => {
+    const over = sql`thread_id = ${id}::uuid and doomed_at is null and not (${present})`
+    // A run may come just before the lock is had: the second statement sees it.
+    await tx.rows(sql`select 1 from threads where ${over} for update`)
+    return (await tx.rows(sql`delete from threads where ${over} returning 1`)).length > 0
+  })
 
 /** The thread, or undefined when there is none that the caller may see. */
 export const find = (
@@ -183,12 +207,10 @@ export async function update(
   change: { metadata?: Record<string, unknown> | undefined; ttl?: ThreadTtl | null | undefined },
   visible: Sql,
 ): Promise<ThreadRow> {
-  const minutes = change.ttl?.ttl ?? null
   const expiry =
     change.ttl === undefined
       ? sql`expires_at = ${renewedExpiry}`
-      : sql`ttl_strategy = ${change.ttl?.strategy ?? null}::text, ttl_minutes = ${minutes}::float8,
-          expires_at = clock_timestamp() + make_interval(secs => ${minutes}::float8 * 60)`
+      : sql`(ttl_strategy, ttl_minutes, expires_at) = (${timeToLive(change.ttl)})`
   const row = await one(
     db.rows<ThreadRow>(sql`
       update threads set metadata = metadata || ${json(change.metadata ?? {})}::jsonb, ${expiry},
@@ -215,10 +237,11 @@ export const removeOfAssistant = async (db: Db, assistantId: string, visible: Sq
       delete from threads where thread_id in (select thread_id from locked) returning thread_id`)
   ).map((row) => row.thread_id)
 
-/** Copies the thread with its checkpoints, values and writes under a new id, at any time; runs and events stay behind.
- *  Throws `thread_not_found`. */
-export async function copy(db: Db, id: string, visible: Sql): Promise<ThreadRow> {
+/** Copies the thread with its checkpoints, values and writes under a new id, at any time; runs and events stay behind. Its
+ *  time to live is that of the source, or else `ttl`. Throws `thread_not_found`. */
+export async function copy(db: Db, id: string, visible: Sql, ttl?: ThreadTtl): Promise<ThreadRow> {
   const to = v7()
+  const minutes = sql`coalesce(ttl_minutes, ${ttl?.ttl ?? null}::float8)`
   const from = sql`from made, source`
   // One statement sees one moment of the source, even while a run writes to it.
   const row = await one(
@@ -229,7 +252,8 @@ export async function copy(db: Db, id: string, visible: Sql): Promise<ThreadRow>
         insert into threads (thread_id, metadata, config, settled_status, "values", interrupts, error, state_updated_at,
           ttl_strategy, ttl_minutes, expires_at)
         select ${to}::uuid, metadata || jsonb_build_object('thread_id', ${to}::text), config, settled_status, "values",
-          interrupts, error, state_updated_at, ttl_strategy, ttl_minutes, ${renewedExpiry}
+          interrupts, error, state_updated_at, coalesce(ttl_strategy, ${ttl?.strategy ?? null}::text), ${minutes},
+          clock_timestamp() + make_interval(secs => ${minutes} * 60)
         from source
         returning ${columns}
       ), points as (

@@ -12,10 +12,10 @@ import { empty, on, type Route, reply } from './route.ts'
 
 /** Every route of threads that is neither of their state nor of their runs. */
 export function threadRoutes(deps: HttpDeps): Route[] {
-  const { db } = deps
+  const { db, config } = deps
   return [
     on(contract.createThread, ({ body, visible }) => {
-      const { thread_id = v7(), metadata, ttl, if_exists, supersteps } = body
+      const { thread_id = v7(), metadata, ttl = config.threadTtl, if_exists, supersteps } = body
       const row = { thread_id, metadata, ttl }
       return supersteps?.length
         ? createWithState(deps, row, if_exists, supersteps, visible)
@@ -42,6 +42,6 @@ export function threadRoutes(deps: HttpDeps): Route[] {
       await threads.remove(db, params.thread_id, visible)
       return {}
     }),
-    on(contract.copyThread, ({ params, visible }) => threads.copy(db, params.thread_id, visible)),
+    on(contract.copyThread, ({ params, visible }) => threads.copy(db, params.thread_id, visible, config.threadTtl)),
   ]
 }

@@ -11,6 +11,7 @@ import * as idempotency from '../db/idempotency.ts'
 import type { Claimed } from '../db/queue.ts'
 import * as runs from '../db/runs.ts'
 import { and, type Sql } from '../db/sql.ts'
+import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { RunArguments } from '../executor/protocol.ts'
 import type { Registry } from '../graph/registry.ts'
@@ -55,6 +56,8 @@ export interface CreateDeps {
   registry: Registry
   known: KnownAssistants
   durability: 'sync' | 'async' | 'exit'
+  /** The time to live of threads that are made for runs. */
+  threadTtl?: threads.ThreadTtl | undefined
 }
 
 /** Assistants as they were last read, to begin with; whether they are still so is asked with each use. */
@@ -134,7 +137,7 @@ async function createAtOnce(
   }
   const made =
     request.thread_id === null
-      ? await runs.insertWithThread(db, run, stamp(assistant), unchanged)
+      ? await runs.insertWithThread(db, run, stamp(assistant), unchanged, deps.threadTtl)
       : await (db.alone ? insert(db) : db.tx(underLock))
   return made && created(made, run, nothingCancelled)
 }
@@ -178,7 +181,8 @@ async function createWithThread(
   workerId: string | null,
 ): Promise<Creation> {
   const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
-  const made = await runs.insertWithThread(db, run, stamp(assistant))
+  const insert = () => runs.insertWithThread(db, run, stamp(assistant), undefined, deps.threadTtl)
+  const made = (await insert()) ?? ((await threads.removeExpired(db, ids.thread_id)) ? await insert() : undefined)
   // Another request has just made the thread: this one meets it as existing.
   if (made === undefined) {
     const locked = await runs.lockThread(db, ids.thread_id, request.visible)

@@ -7,6 +7,7 @@ import * as events from '../db/events.ts'
 import type { Claimed } from '../db/queue.ts'
 import type * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
+import type { ThreadTtl } from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Registry } from '../graph/registry.ts'
@@ -101,6 +102,8 @@ export function createEngine(deps: {
   registry: Registry
   observe: Observe
   durability: 'sync' | 'async' | 'exit'
+  /** The time to live of threads that are made for runs. */
+  threadTtl?: ThreadTtl | undefined
   /** Asked late, because the worker is made after the engine. */
   worker: () => LocalWorker | undefined
   /** Called at failpoints, in tests. */
@@ -108,7 +111,8 @@ export function createEngine(deps: {
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
-  const creating = { db, registry: deps.registry, durability: deps.durability, known: new Map() }
+  const { registry, durability, threadTtl } = deps
+  const creating = { db, registry, durability, threadTtl, known: new Map() }
   const cancelling = { db, bus, fail: deps.fail }
   const locals = new Map<string, Set<(result: Result) => void>>()
 

@@ -184,7 +184,8 @@ eachNotesServer((stack) => {
     const { values } = await threads.getState(thread_id)
     expect(await threads.prune([thread_id, v7()], { strategy: 'keep_latest' })).toEqual({ pruned_count: 1 })
     const after = await size()
-    expect(after.checkpoints.count).toBe(1 + 3)
+    // What the subgraph did for earlier tasks is never read again.
+    expect(after.checkpoints.count).toBe(1)
     expect(after.channel_values.by_channel.topic?.versions).toBe(1)
     // The log has only grown: what is left of it is in parts.
     expect(after.channel_values.bytes).toBeLessThan(before.channel_values.bytes)

@@ -99,6 +99,45 @@ async function openThread(db: Database) {
       for (const id of expected.keys()) if (id !== last) expected.delete(id)
     },
     storage: () => retention.measure(db, thread_id, all),
+    /** Versions that no checkpoint has, nor needs for the lists it has. */
+    async unneeded() {
+      const values = await db.rows<{ version: string; base: string | null }>(
+        sql`select version, base from checkpoint_values where thread_id = ${thread_id}`,
+      )
+      const points = await db.rows<{ checkpoint: { channel_versions: Record<string, string> } }>(
+        sql`select checkpoint from checkpoints where thread_id = ${thread_id}`,
+      )
+      const needed = new Set<string | null>(points.map(({ checkpoint }) => checkpoint.channel_versions.items as string))
+      for (const version of needed) needed.add(values.find((value) => value.version === version)?.base ?? null)
+      return values.filter(({ version }) => !needed.has(version))
+    },
+    /** What `storage` says, from the rows one by one. */
+    async summed() {
+      const of = async (rows: Promise<{ size: string; more?: string }[]>) => {
+        const sizes = (await rows).map(({ size, more }) => Buffer.byteLength(size) + Buffer.byteLength(more ?? ''))
+        return { count: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) }
+      }
+      const values = await of(
+        db.rows(sql`select encode(bytes, 'escape') as size from checkpoint_values where thread_id = ${thread_id}`),
+      )
+      const points = await of(
+        db.rows(
+          sql`select checkpoint::text as size, metadata::text as more from checkpoints where thread_id = ${thread_id}`,
+        ),
+      )
+      const writes = await of(
+        db.rows(sql`select encode(bytes, 'escape') as size, encode(replaced_bytes, 'escape') as more
+          from checkpoint_writes where thread_id = ${thread_id}`),
+      )
+      const items = { versions: values.count, bytes: values.bytes }
+      return {
+        thread_id,
+        total_bytes: values.bytes + points.bytes + writes.bytes,
+        checkpoints: points,
+        channel_values: { ...values, by_channel: values.count > 0 ? { items } : {} },
+        pending_writes: writes,
+      }
+    },
     async listed() {
       const found: [string, string][] = []
       for await (const tuple of saverOf(v7()).list(at()))
@@ -193,6 +232,9 @@ describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) 
           if (one.do === 'roll_back') await thread.rollBack(await thread.run(undefined, one.changes))
           if (one.do === 'prune') await thread.prune()
         }
+        await retention.sweepLeftovers(db)
+        expect(await thread.unneeded()).toEqual([])
+        expect(await thread.storage()).toEqual(await thread.summed())
         for (const [id, { text }] of thread.expected) expect(await thread.text(id)).toEqual({ id, text })
         const newestFirst = [...thread.expected]
           .sort(([a], [b]) => (a < b ? 1 : -1))

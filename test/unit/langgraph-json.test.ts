@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { ConfigError } from '../../src/errors.ts'
 import { readProject } from '../../src/langgraph-json.ts'
-import { ignoredKeys, nearest, refusedHttp, refusedKeys } from '../../src/langgraph-keys.ts'
+import { ignoredKeys, nearest, refusedCheckpointer, refusedHttp, refusedKeys } from '../../src/langgraph-keys.ts'
 
 const refusedPaths = [
   ...Object.keys(refusedKeys),
   ...Object.keys(refusedHttp).map((key) => `http.${key}`),
   'http.cors.allow_origin_regex',
+  ...Object.keys(refusedCheckpointer).map((key) => `checkpointer.${key}`),
 ]
 
 const dir = mkdtempSync(join(tmpdir(), 'heddle-project-'))
@@ -76,6 +77,20 @@ test('cors and switched-off routes are honoured', () => {
   expect(project.disabled).toEqual(['store'])
 })
 
+test('the time to live of threads is honoured, in the units of the file', () => {
+  const ttl = { strategy: 'keep_latest', default_ttl: 60, sweep_interval_minutes: 0.5, sweep_limit: 10 }
+  expect(read({ graphs, checkpointer: { ttl } }).retention).toEqual({
+    threadTtl: { strategy: 'keep_latest', ttl: 60 },
+    sweepIntervalSeconds: 30,
+    sweepLimit: 10,
+  })
+  expect(read({ graphs, checkpointer: { ttl: { default_ttl: 5 } } }).retention).toEqual({
+    threadTtl: { strategy: 'delete', ttl: 5 },
+  })
+  for (const none of [undefined, {}, { backend: 'default' }, { ttl: null }, { ttl: { default_ttl: null } }])
+    expect(read({ graphs, checkpointer: none }).retention).toEqual({})
+})
+
 test('a node_version other than the running one gets a word', () => {
   const [running] = process.versions.node.split('.')
   expect(read({ graphs, node_version: running }).ignored).toEqual([])
@@ -103,6 +118,21 @@ test.each<[string, unknown, string]>([
   ],
   ['an unknown cors key', { graphs, http: { cors: { origin: [] } } }, 'FILE: http.cors.origin is not a known key.'],
   ['a part of a refused key', { graphs, store: { index: {} } }, 'FILE: store.index is not supported yet: remove it.'],
+  [
+    'an unknown strategy',
+    { graphs, checkpointer: { ttl: { strategy: 'archive' } } },
+    'FILE: checkpointer.ttl.strategy must be "delete" or "keep_latest".',
+  ],
+  [
+    'a mistyped key of the time to live',
+    { graphs, checkpointer: { ttl: { sweep_limits: 5 } } },
+    'FILE: checkpointer.ttl.sweep_limits is not a known key: did you mean sweep_limit?',
+  ],
+  [
+    'another backend',
+    { graphs, checkpointer: { backend: 'mongo' } },
+    'FILE: checkpointer.backend must be "default": checkpoints are kept in Postgres.',
+  ],
   ['no graphs', {}, 'FILE: graphs is missing: name your graphs, as in {"graphs": {"agent": "./agent.ts:graph"}}.'],
   ['empty graphs', { graphs: {} }, 'FILE: graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.'],
   ['a list', '[]', 'FILE: must hold a JSON object with the key graphs.'],

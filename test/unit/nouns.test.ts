@@ -250,8 +250,11 @@ describe('threads', () => {
     await db.rows(
       sql`update threads set expires_at = now() - interval '1 s' where thread_id = any(${[gone, kept, busy]}::uuid[])`,
     )
-    expect(await retention.sweepExpired(db, 100)).toBe(2)
-    expect(await retention.sweepExpired(db, 100)).toBe(0)
+    expect(await threads.find(db, gone, all)).toBeUndefined()
+    expect(await threads.count(db, { ids: [gone, kept, busy] }, all)).toBe(2)
+    expect(await retention.sweepExpired(db, 100)).toEqual({ deleted: 1, pruned: 1 })
+    expect(await retention.sweepExpired(db, 100)).toEqual({ deleted: 0, pruned: 0 })
+    expect(await db.rows(sql`select 1 from threads where thread_id = ${gone}::uuid`)).toEqual([])
     expect(await threads.find(db, gone, all)).toBeUndefined()
     expect((await retention.measure(db, kept, all)).checkpoints.count).toBe(1)
     const now = (await threads.get(db, kept, all, { ttl: true })).ttl
