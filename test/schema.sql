@@ -167,6 +167,7 @@ create table workers (
   worker_id uuid not null,
   lease_until timestamp with time zone not null,
   started_at timestamp with time zone not null default clock_timestamp(),
+  graph_ids text[] not null default '{}'::text[],
   constraint workers_pkey PRIMARY KEY (worker_id)
 );
 

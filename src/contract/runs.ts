@@ -31,7 +31,7 @@ export const run = z
     waiting: z
       .object({
         reason: z
-          .enum(['not_before', 'thread_busy', 'no_worker', 'no_free_slot'])
+          .enum(['not_before', 'thread_busy', 'no_worker', 'graph_not_served', 'no_free_slot'])
           .describe(
             'Its time has not come; other runs of its thread go first; no worker is alive; every slot of every worker is taken.',
           ),

@@ -25,24 +25,32 @@ export interface Claimed {
   waited_ms: number
 }
 
-/** Takes a worker's lease, or renews it; gives when it ends. A worker whose lease has run out must not renew it. */
-export const renew = (db: Db, workerId: string, leaseSeconds: number): Promise<{ lease_until: string } | undefined> =>
+/** Takes a worker's lease, or renews it, and says which graphs it serves; gives when it ends. A worker whose lease has run
+ *  out must not renew it. */
+export const renew = (
+  db: Db,
+  workerId: string,
+  leaseSeconds: number,
+  graphIds: readonly string[],
+): Promise<{ lease_until: string } | undefined> =>
   one(
-    db.rows(sql`insert into workers as w (worker_id, lease_until)
-      values (${workerId}, clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8))
-      on conflict (worker_id) do update set lease_until = excluded.lease_until returning lease_until`),
+    db.rows(sql`insert into workers as w (worker_id, lease_until, graph_ids)
+      values (${workerId}, clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8), ${graphIds}::text[])
+      on conflict (worker_id) do update set lease_until = excluded.lease_until, graph_ids = excluded.graph_ids
+      returning lease_until`),
   )
 
 /** Gives a worker's lease back, so that the runs it still holds are rescued at once. */
 export const leave = (db: Db, workerId: string): Promise<unknown> =>
   db.rows(sql`delete from workers where worker_id = ${workerId}`)
 
-/** Claims at most `limit` runs that wait, in order of creation, one per thread, charging the attempt. Run and thread are
- *  locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
-export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[]> =>
+/** Claims at most `limit` runs of these graphs that wait, in order of creation, one per thread, charging the attempt. Run and
+ *  thread are locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
+export const claim = (db: Db, workerId: string, limit: number, graphIds: readonly string[]): Promise<Claimed[]> =>
   db.rows(sql`with next as (
       select r.run_id, r.thread_id, r.started_at is not null as begun from runs r join threads t on t.thread_id = r.thread_id
       where r.status = 'pending' and r.available_at <= clock_timestamp() and t.held_by is null
+        and r.graph_id = any(${graphIds}::text[])
         and not exists (select 1 from runs earlier where earlier.thread_id = r.thread_id and earlier.status in ('pending', 'running')
           and earlier.ordinal < r.ordinal and earlier.available_at <= clock_timestamp())
       order by r.ordinal limit ${limit} for no key update of t, r skip locked),
@@ -57,9 +65,10 @@ export const claim = (db: Db, workerId: string, limit: number): Promise<Claimed[
       r.suspect, held.epoch, held.last_seq, held.state_updated_at,
       (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
 
-/** True while any run waits, whether or not it may start now. */
-export const anyWaiting = async (db: Db): Promise<boolean> =>
-  (await db.rows(sql`select 1 from runs where status = 'pending' limit 1`)).length > 0
+/** True while any run of these graphs waits, whether or not it may start now. */
+export const anyWaiting = async (db: Db, graphIds: readonly string[]): Promise<boolean> =>
+  (await db.rows(sql`select 1 from runs where status = 'pending' and graph_id = any(${graphIds}::text[]) limit 1`))
+    .length > 0
 
 /** The runs that a worker holds. */
 export const heldBy = (db: Db, workerId: string): Promise<{ run_id: string }[]> =>

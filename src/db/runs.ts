@@ -42,7 +42,7 @@ const seen = (visible: Sql): Sql => sql`exists (select 1 from threads where thre
 export interface Waiting {
   /** In this order where several hold: its time has not come; other runs of its thread go first; no worker is alive; every
    *  worker is busy. */
-  reason: 'not_before' | 'thread_busy' | 'no_worker' | 'no_free_slot'
+  reason: 'not_before' | 'thread_busy' | 'no_worker' | 'graph_not_served' | 'no_free_slot'
   /** How many runs of its thread go before it. */
   position: number
   /** The run at the head of its thread's line: the one that runs, else the oldest that waits. */
@@ -66,7 +66,9 @@ const view = sql`${wire}, r.attempt,
     (select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) end as worker_alive,
   case when r.status = 'pending' then (select json_build_object(
       'reason', case when r.available_at > clock_timestamp() then 'not_before' when count(*) > 0 then 'thread_busy'
-        when exists (select 1 from workers w where w.lease_until >= clock_timestamp()) then 'no_free_slot' else 'no_worker' end,
+        else (select case when count(*) = 0 then 'no_worker' when bool_or(w.graph_ids = '{}' or r.graph_id = any(w.graph_ids))
+            then 'no_free_slot' else 'graph_not_served' end
+          from workers w where w.lease_until >= clock_timestamp()) end,
       'position', count(*), 'behind_run_id', (array_agg(a.run_id order by a.status = 'running' desc, a.ordinal))[1],
       'available_at', to_char(r.available_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'))
     from runs a where a.thread_id = r.thread_id and (a.status = 'running'

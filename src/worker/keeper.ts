@@ -24,7 +24,7 @@ const MARGIN_MS = 1_000
 
 export function createKeeper(
   deps: { db: Db; observe: Observe; fail?: Fail | undefined },
-  options: { leaseSeconds: number; onLost: () => void },
+  options: { leaseSeconds: number; graphIds: () => readonly string[]; onLost: () => void },
 ): Keeper {
   const leaseMs = options.leaseSeconds * 1_000
   let workerId = v7()
@@ -43,7 +43,7 @@ export function createKeeper(
     if (trustedUntil > 0 && began >= trustedUntil) lose()
     const name = workerId
     await deps.fail?.('before_lease_renewal')
-    await queue.renew(deps.db, name, options.leaseSeconds)
+    await queue.renew(deps.db, name, options.leaseSeconds, options.graphIds())
     health.worked()
     // Counted from before the request, since the database's answer may have come late.
     if (name !== workerId) return

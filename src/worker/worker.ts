@@ -72,10 +72,12 @@ export function createWorker(
   let waiting = true
   const unsubscribe: (() => void)[] = []
 
+  const graphIds = () => deps.executor.graphs().map(({ graph_id }) => graph_id)
   const keeper = createKeeper(
     { db: deps.leaseDb, observe, fail: deps.fail },
     {
       leaseSeconds: options.leaseSeconds,
+      graphIds,
       onLost: () => abortAll('lease_lost'),
     },
   )
@@ -109,13 +111,13 @@ export function createWorker(
       reserved += wanted
       try {
         const workerId = keeper.workerId()
-        const claimed = await queue.claim(db, workerId, wanted)
+        const claimed = await queue.claim(db, workerId, wanted, graphIds())
         if (deps.fail && claimed.length > 0) await deps.fail('after_claim')
         for (const run of claimed) {
           if (workerId === keeper.workerId()) start(run)
         }
         if (claimed.length < wanted) {
-          waiting = await queue.anyWaiting(db)
+          waiting = await queue.anyWaiting(db, graphIds())
           return
         }
       } finally {

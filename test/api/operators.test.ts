@@ -114,6 +114,27 @@ eachStack(
       await worker.close()
     })
 
+    test('a worker leaves alone the runs of graphs that it does not serve, and they say so until one comes that does', async () => {
+      const { graphs, gates } = createRunGraphs()
+      const api = await stack.heddle({ graphs, role: 'api' })
+      const other = await stack.heddle({ graphs: { other: graphs.steps as object } })
+      const { thread_id: threadId } = await api.client.threads.create()
+      const gate = v7()
+      const { run_id } = await api.client.runs.create(threadId, 'steps', { input: { log: [], hold: { first: gate } } })
+      // Created after it: once this one has ended, the worker has passed over the first.
+      expect(await other.client.runs.wait(null, 'other', { input: { log: [] } })).toMatchObject({
+        log: ['first', 'second', 'third'],
+      })
+      const look = async () => (await api.client.runs.get(threadId, run_id)) as unknown as View
+      expect(await look()).toMatchObject({ status: 'pending', attempt: 0, waiting: { reason: 'graph_not_served' } })
+      const worker = await stack.heddle({ graphs, role: 'worker', config: { shutdownGraceSeconds: 0 } })
+      await gates.reached(gate)
+      expect(await look()).toMatchObject({ status: 'running', attempt: 1 })
+      gates.open(gate)
+      await api.client.runs.join(threadId, run_id)
+      await worker.close()
+    })
+
     test('/ok?check_db=1 is 503 in a few seconds while the database is deaf; losing it and having it back is observed once', async () => {
       const settings = stack.database()
       if (!('uri' in settings)) throw new Error('this stack has no address')

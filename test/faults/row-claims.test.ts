@@ -56,7 +56,7 @@ test('row 18: of 16 claimers at once, however Postgres plans, one gets each run,
     const name = v7()
     while (claims.size < 2_000) {
       const limit = 1 + dice.below(8)
-      const claimed = await queue.claim(db, name, limit)
+      const claimed = await queue.claim(db, name, limit, ['g'])
       if (claimed.length > limit) sizes.push(`${claimed.length} of ${limit}`)
       for (const { run_id, thread_id } of claimed) {
         claims.set(run_id, (claims.get(run_id) ?? 0) + 1)

@@ -141,7 +141,7 @@ test('row 31: behind a transaction that stays open, claiming a run stays a matte
     const taken: number[] = []
     for (;;) {
       const began = performance.now()
-      const ids = (await queue.claim(db, name, batch)).map(({ run_id }) => run_id)
+      const ids = (await queue.claim(db, name, batch, ['g'])).map(({ run_id }) => run_id)
       taken.push(performance.now() - began)
       if (ids.length === 0) return taken.toSorted((a, b) => a - b)
       await db.rows(sql`with t as (update threads set held_by = null where held_by = any(${ids}::uuid[]))

@@ -82,16 +82,16 @@ export async function createReplay(db: Db, maxAttempts: number): Promise<Replay>
     known: new Map(),
     durability: 'sync' as const,
   }
-  for (const known of [1, 2]) await queue.renew(db, name(known), 600)
+  for (const known of [1, 2]) await queue.renew(db, name(known), 600, ['model'])
 
   const acts: { [K in Call['call']]: (call: Of<K>) => Promise<unknown> } = {
-    renew: (call) => queue.renew(db, name(call.name), 600),
+    renew: (call) => queue.renew(db, name(call.name), 600, ['model']),
     expire: (call) =>
       db.rows(
         sql`update workers set lease_until = clock_timestamp() - interval '1 second' where worker_id = ${name(call.name)}`,
       ),
     async claim({ claimed, name: by }) {
-      const [given] = await queue.claim(db, name(by), 1)
+      const [given] = await queue.claim(db, name(by), 1, ['model'])
       const got = given && [keyIn(runIds, given.run_id), given.epoch, given.last_seq, given.attempt]
       same(got, [claimed.run, claimed.epoch, claimed.seq, claimed.attempt])
     },

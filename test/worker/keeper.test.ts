@@ -43,7 +43,7 @@ const keep = async (leaseSeconds = 0.4) => {
   const lost: number[] = []
   const keeper = createKeeper(
     { db: database.db, observe: ({ kind }) => seen.push(kind) },
-    { leaseSeconds, onLost: () => lost.push(performance.now()) },
+    { leaseSeconds, graphIds: () => ['agent'], onLost: () => lost.push(performance.now()) },
   )
   await keeper.start()
   return { ...database, keeper, seen, lost, started: performance.now() }
