@@ -157,6 +157,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
             fail,
           }),
         onSettled: engine.settled,
+        relief: engine.relief,
         fail,
       },
       {

@@ -15,14 +15,20 @@ export interface Listening {
 
 /** Starts to listen; port 0 takes a free one. Throws `ConfigError` when it cannot. */
 export async function listen(http: Http, { host, port }: { host: string; port: number }): Promise<Listening> {
-  const listener = getRequestListener((request, node) => http.fetch(request, node as unknown as NodeBindings), {
-    overrideGlobalObjects: false,
-    errorHandler: refusal,
-  })
+  const arrivals = createArrivals()
+  const fetch = (request: Request, node: unknown) => http.fetch(request, node as NodeBindings)
+  const listener = getRequestListener(
+    (request, node) => {
+      const over = arrivals.over()
+      return over === undefined ? fetch(request, node) : over.then(() => fetch(request, node))
+    },
+    { overrideGlobalObjects: false, errorHandler: refusal },
+  )
   const server: Server = createServer(
     { headersTimeout: 15_000, requestTimeout: 60_000, connectionsCheckingInterval: 5_000, keepAliveTimeout: 75_000 },
     listener,
   )
+  server.on('connection', arrivals.seen)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new ConfigError(`Cannot listen on ${host}:${port}: ${messageOf(error)}.`)))
     server.listen({ host, port }, resolve)
@@ -39,6 +45,33 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
       await closed
       clearTimeout(timer)
     },
+  }
+}
+
+/** How many turns of the event loop a request may wait for connections that arrive. */
+const MAX_TURNS = 64
+
+/** The event loop accepts one connection a turn. When many come at once, the last would wait until the requests of all before
+ *  it have had their first turn, so requests begin when no connection came in a turn. */
+function createArrivals(): { seen(): void; over(): Promise<void> | undefined } {
+  let came = false
+  let over: Promise<void> | undefined
+  const wait = async () => {
+    for (let turn = 0; turn < MAX_TURNS && came; turn++) {
+      came = false
+      // The first immediate still belongs to this turn.
+      await new Promise(setImmediate)
+      await new Promise(setImmediate)
+    }
+    came = false
+    over = undefined
+  }
+  return {
+    seen() {
+      came = true
+      over ??= wait()
+    },
+    over: () => over,
   }
 }
 

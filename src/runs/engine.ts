@@ -25,6 +25,7 @@ import {
   type Wanted,
   waitForResult,
 } from './join.ts'
+import { createPressure } from './pressure.ts'
 import { createTails, type Tail } from './tails.ts'
 
 const ASK_AFTER_MS = 1_000
@@ -87,6 +88,8 @@ export interface Engine {
   ): Promise<void>
   /** Tells local waiters; called by the worker after the commit. */
   settled(runId: string, result: Result): void
+  /** Resolves when a burst of creations is over, or has been waited for long enough. */
+  relief(): Promise<void>
   /** From now on no run is created, and it is the server that ends connections: those that follow threads at once. */
   hangUp(): void
   hangingUp(): boolean
@@ -115,6 +118,7 @@ export function createEngine(deps: {
   const creating = { db, registry, durability, threadTtl, known: new Map() }
   const cancelling = { db, bus, fail: deps.fail }
   const locals = new Map<string, Set<(result: Result) => void>>()
+  const pressure = createPressure()
 
   /** Hears the result of a run from this process's worker, if it is the one that runs it. */
   function listen(runId: string): { result: Promise<Result>; stop: () => void } {
@@ -143,9 +147,9 @@ export function createEngine(deps: {
   const counted = { enter: () => void readers++, leave: left }
 
   /** Creates the run; `before` is what must be listening before it may start. */
-  async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
+  async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>, begin = true): Promise<Creation> {
     if (hungUp.signal.aborted) throw new ApiError('shutting_down')
-    const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
+    const reservation = begin && request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
     let creation: Creation
     try {
       const made = createRun(creating, request, ids, reservation?.worker_id ?? null)
@@ -173,6 +177,16 @@ export function createEngine(deps: {
     return creation
   }
 
+  /** Creates a run that nobody waits for here. */
+  async function leave(request: CreateRequest): Promise<Creation> {
+    const done = pressure.enter()
+    try {
+      return await start(request, newIds(request.thread_id), Promise.resolve(), !pressure.high())
+    } finally {
+      done()
+    }
+  }
+
   /** Follows a run that exists and may be seen; undefined where there is none. One statement for each reader. */
   async function joinStream(
     asked: { run_id: string; thread_id: string | null },
@@ -193,17 +207,14 @@ export function createEngine(deps: {
   }
 
   return {
-    async create(request) {
-      return start(request, newIds(request.thread_id), Promise.resolve())
-    },
+    create: leave,
 
     async createMany(requests) {
       const asked = new Map(requests.map((request) => [request.body.assistant_id, request]))
       await Promise.all([...asked.values()].map((request) => readAssistant(db, creating, request)))
-      const create = (request: CreateRequest) => start(request, newIds(request.thread_id), Promise.resolve())
       const [first, ...others] = requests
       if (first === undefined) return []
-      return [await create(first), ...(await Promise.all(others.map(create)))]
+      return [await leave(first), ...(await Promise.all(others.map(leave)))]
     },
 
     async stream(request, wanted) {
@@ -293,6 +304,7 @@ export function createEngine(deps: {
       for (const tell of locals.get(runId) ?? []) tell(result)
     },
 
+    relief: pressure.relief,
     hangUp: () => hungUp.abort(LEFT),
     hangingUp: () => hungUp.signal.aborted,
 

@@ -56,6 +56,8 @@ export function createWorker(
     observe: Observe
     /** Tells those in this process who wait for the run. */
     onSettled: (runId: string, result: Result) => void
+    /** Waited for before more runs are claimed. */
+    relief: () => Promise<void>
     /** Called at failpoints, in tests. */
     fail?: Fail | undefined
   },
@@ -106,8 +108,10 @@ export function createWorker(
   })
 
   async function claimOnce(): Promise<void> {
-    while (!stopping && keeper.trusted() && free() > 0) {
+    for (;;) {
+      await deps.relief()
       const wanted = free()
+      if (stopping || !keeper.trusted() || wanted <= 0) return
       reserved += wanted
       try {
         const workerId = keeper.workerId()
