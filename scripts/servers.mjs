@@ -3,11 +3,12 @@
 // @ts-check
 
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { canInstall, inPath, install } from './packages.mjs'
 
 const keeper = fileURLToPath(new URL('keeper.mjs', import.meta.url))
 
@@ -170,55 +171,20 @@ function postgresBin() {
   return [...folders, ...path].find((folder) => ['initdb', 'postgres'].every((file) => existsSync(join(folder, file))))
 }
 
-/** @param {string} file */
-function inPath(file) {
-  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/usr/local/bin']
-  return folders.map((folder) => join(folder, file)).find((path) => existsSync(path))
-}
-
 /** Installs what is missing where that can be done without asking. */
 function ensureInstalled() {
   /** @type {string[]} */
   const missing = []
   if (!postgresBin()) missing.push('postgresql')
   if (!inPath('redis-server') && !inPath('valkey-server')) missing.push('redis-server')
-  if (missing.length === 0 || process.getuid?.() !== 0 || !inPath('apt-get')) return
-  console.log(`Installing ${missing.join(' and ')} (apt-get)`)
-  withoutStartingServices(() => {
-    const options = {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      encoding: /** @type {const} */ ('utf8'),
-    }
-    spawnSync('apt-get', ['update', '-qq'], options)
-    const args = [
-      'install',
-      '-y',
-      '-qq',
-      '--no-install-recommends',
-      '-o',
-      'Dpkg::Options::=--force-confold',
-      ...missing,
-    ]
-    const done = spawnSync('apt-get', args, options)
-    if (done.status !== 0) throw new Error(`apt-get install ${missing.join(' ')} failed: ${done.stderr.trim()}`)
-  })
-}
-
-/** Debian's packages start a server of their own, unless told not to. @param {() => void} install */
-function withoutStartingServices(install) {
-  const policy = '/usr/sbin/policy-rc.d'
+  if (missing.length === 0 || !canInstall()) return
+  // Debian's Postgres makes a cluster of its own, unless told not to.
   const cluster = '/etc/postgresql-common/createcluster.conf'
-  const ours = [policy, cluster].filter((file) => !existsSync(file))
-  if (ours.includes(policy)) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
-  if (ours.includes(cluster)) {
+  if (!existsSync(cluster)) {
     mkdirSync('/etc/postgresql-common', { recursive: true })
     writeFileSync(cluster, 'create_main_cluster = false\n')
   }
-  try {
-    install()
-  } finally {
-    if (ours.includes(policy)) rmSync(policy, { force: true })
-  }
+  install(missing)
 }
 
 /** @param {string} what */
