@@ -128,6 +128,16 @@ create table runs (
   constraint runs_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
 
+create table store_index (
+  singleton boolean not null default true,
+  index_id integer not null,
+  dims integer not null,
+  embed text not null,
+  fields jsonb not null,
+  constraint store_index_pkey PRIMARY KEY (singleton),
+  constraint store_index_singleton_check CHECK (singleton)
+);
+
 create table store_items (
   namespace text[] not null,
   key text not null,
@@ -136,6 +146,10 @@ create table store_items (
   updated_at timestamp with time zone not null default clock_timestamp(),
   ttl_minutes double precision,
   expires_at timestamp with time zone,
+  item_id bigint not null generated always as identity,
+  index_fields jsonb,
+  embedded_by integer,
+  constraint store_items_id UNIQUE (item_id),
   constraint store_items_pkey PRIMARY KEY (namespace, key)
 );
 
@@ -185,8 +199,8 @@ CREATE UNIQUE INDEX runs_one_running ON public.runs USING btree (thread_id) WHER
 CREATE INDEX runs_thread ON public.runs USING btree (thread_id, ordinal DESC);
 CREATE INDEX runs_waiting ON public.runs USING btree (ordinal) WHERE (status = 'pending'::text);
 CREATE INDEX store_items_expiring ON public.store_items USING btree (expires_at) WHERE (expires_at IS NOT NULL);
-CREATE INDEX store_items_namespace ON public.store_items USING gin (namespace);
 CREATE INDEX store_items_updated ON public.store_items USING btree (updated_at DESC);
+CREATE INDEX store_items_value ON public.store_items USING gin (value jsonb_path_ops);
 CREATE INDEX threads_created ON public.threads USING btree (created_at DESC, thread_id) WHERE (doomed_at IS NULL);
 CREATE INDEX threads_doomed ON public.threads USING btree (doomed_at) WHERE (doomed_at IS NOT NULL);
 CREATE INDEX threads_expiring ON public.threads USING btree (expires_at) WHERE (expires_at IS NOT NULL);

@@ -21,6 +21,9 @@ export const isClash = (error: unknown, constraint?: string): boolean =>
 /** A row that was referred to is gone (deleted at the same moment). */
 export const isOrphan = (error: unknown): boolean => codeOf(error) === '23503'
 
+/** The user of the database may not do that. */
+export const isForbidden = (error: unknown): boolean => codeOf(error) === '42501'
+
 const GONE = /^(08...|57P0[123]|53300|53400|55000)$/
 const SOCKET = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH'])
 const MESSAGES =

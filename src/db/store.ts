@@ -1,21 +1,23 @@
-// The store's items in SQL. In charge of the meaning of namespaces (compared label by label, literally), of filters and
-// of the time to live (an expired item is not there). Keys and values are always bound.
+// The store's items in SQL. In charge of the meaning of namespaces (compared label by label, literally) and of the time to
+// live (an expired item is not there). Keys and values are always bound.
 
 import { ApiError } from '../errors.ts'
 import type { StoreOp } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
+import { conditions } from './filters.ts'
 import { json } from './json.ts'
-import { and, join, type Sql, sql } from './sql.ts'
+import { current, rebuilt, type VectorIndex } from './semantic.ts'
+import { all, and, join, type Sql, sql } from './sql.ts'
+import { type ItemRow, nearest, type TextVector, write } from './vectors.ts'
 
-/** An item as it is stored and as it is sent. */
-export interface ItemRow {
-  namespace: string[]
-  key: string
-  value: Record<string, unknown>
-  created_at: string
-  updated_at: string
-}
-type Op<K extends StoreOp['op']> = Extract<StoreOp, { op: K }>
+export type { ItemRow } from './vectors.ts'
+
+/** An operation with what the semantic index needs for it: the vectors of a put, or that of a search. */
+export type IndexedOp =
+  | Exclude<StoreOp, { op: 'put' | 'search' }>
+  | (Extract<StoreOp, { op: 'put' }> & { vectors?: readonly TextVector[] })
+  | (Extract<StoreOp, { op: 'search' }> & { vector?: Uint8Array })
+type Op<K extends StoreOp['op']> = Extract<IndexedOp, { op: K }>
 
 const columns = sql`namespace, key, value, created_at, updated_at`
 const live = sql`(expires_at is null or expires_at > statement_timestamp())`
@@ -23,15 +25,25 @@ const renewed = sql`clock_timestamp() + make_interval(secs => ttl_minutes * 60)`
 
 /** Does the operations as if one after the other, and all or none; one result each: the item or null, null for a put,
  *  the items of a search, the namespaces of a listing. Throws `validation_failed` for a namespace, key or filter that
- *  cannot be. Reads renew the time to live unless they say otherwise. */
-export async function batch(db: Db, ops: readonly StoreOp[], visible: Sql): Promise<unknown[]> {
+ *  cannot be, `conflict` where `index` is not the one that is there. Reads renew the time to live unless they say otherwise. */
+export async function batch(db: Db, ops: readonly IndexedOp[], visible: Sql, index?: VectorIndex): Promise<unknown[]> {
   for (const op of ops) check(op)
-  const groups = grouped(ops)
-  if (groups.length === 1 && groups[0]) return perform(db, groups[0], visible)
+  const [first, ...others] = grouped(ops)
+  if (!first) return []
+  const isOneStatement = first[0]?.op !== 'put' || (first.length === 1 && !index)
+  if (others.length === 0 && isOneStatement) return perform(db, first, visible, index)
   return db.tx(async (tx) => {
-    const results: unknown[] = []
-    for (const group of groups) results.push(...(await perform(tx, group, visible)))
-    return results
+    const results: Promise<unknown[]>[] = []
+    for (const group of [first, ...others]) {
+      // Each is one statement, so they can all be on their way at once; the other one is several.
+      const several = group[0]?.op === 'search' && group[0].vector !== undefined
+      if (several) await Promise.all(results)
+      const result = perform(tx, group, visible, index)
+      result.catch(() => {})
+      results.push(result)
+      if (several) await result
+    }
+    return (await Promise.all(results)).flat()
   })
 }
 
@@ -71,8 +83,8 @@ export const sweepExpired = async (db: Db, limit: number): Promise<number> =>
 const AT_ONCE = 500
 
 /** Neighbours of one kind, which one statement can do; each search and each listing is its own. */
-function grouped(ops: readonly StoreOp[]): StoreOp[][] {
-  const groups: StoreOp[][] = []
+function grouped(ops: readonly IndexedOp[]): IndexedOp[][] {
+  const groups: IndexedOp[][] = []
   for (const op of ops) {
     const last = groups.at(-1)
     const joins = (op.op === 'get' || op.op === 'put') && last?.[0]?.op === op.op && last.length < AT_ONCE
@@ -82,7 +94,12 @@ function grouped(ops: readonly StoreOp[]): StoreOp[][] {
   return groups
 }
 
-async function perform(db: Db, group: readonly StoreOp[], visible: Sql): Promise<unknown[]> {
+async function perform(
+  db: Db,
+  group: readonly IndexedOp[],
+  visible: Sql,
+  index: VectorIndex | undefined,
+): Promise<unknown[]> {
   const [first] = group
   switch (first?.op) {
     case undefined:
@@ -90,9 +107,9 @@ async function perform(db: Db, group: readonly StoreOp[], visible: Sql): Promise
     case 'get':
       return getMany(db, group as Op<'get'>[], visible)
     case 'put':
-      return putMany(db, group as Op<'put'>[], visible)
+      return putMany(db, group as Op<'put'>[], visible, index)
     case 'search':
-      return [await searchOne(db, first, visible)]
+      return [await (index && first.vector ? searchNear(db, first, visible, index) : searchOne(db, first, visible))]
     case 'namespaces':
       return [await listOne(db, first, visible)]
   }
@@ -116,56 +133,95 @@ async function getMany(db: Db, ops: readonly Op<'get'>[], visible: Sql): Promise
   return results
 }
 
-async function putMany(db: Db, ops: readonly Op<'put'>[], visible: Sql): Promise<null[]> {
+async function putMany(
+  db: Db,
+  ops: readonly Op<'put'>[],
+  visible: Sql,
+  index: VectorIndex | undefined,
+): Promise<null[]> {
   // One statement may not touch a row twice, so the last word on an item counts. In order, so that none waits for another.
   const byAddress = new Map(ops.map((op) => [JSON.stringify([op.namespace, op.key]), op]))
   const latest = [...byAddress].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, op]) => op)
   const stored = latest.filter((op) => op.value !== null)
   const gone = latest.filter((op) => op.value === null)
-  const insert = async (tx: Db) => {
-    if (!stored.length) return
-    const rows = stored.map(
-      (op) => sql`(${op.namespace}::text[], ${op.key}::text, ${json(op.value)}::jsonb, ${op.ttl ?? null}::float8)`,
-    )
-    // The row that is in the way may be newer than what this statement sees, so it is asked for what hides it.
-    const written = await tx.rows(sql`
-      insert into store_items as s (namespace, key, value, ttl_minutes, expires_at)
-      select namespace, key, value, ttl_minutes, ${renewed}
-      from (values ${join(rows)}) as given (namespace, key, value, ttl_minutes)
-      on conflict (namespace, key) do update set value = excluded.value, updated_at = clock_timestamp(),
-        ttl_minutes = excluded.ttl_minutes, expires_at = excluded.expires_at,
-        created_at = case when s.expires_at <= statement_timestamp() then excluded.created_at else s.created_at end
-      where not exists (
-        select 1 from store_items where namespace = excluded.namespace and key = excluded.key and not (${visible}))
-      returning 1`)
-    if (written.length < stored.length) throw new ApiError('conflict', 'An item is there that you may not change.')
+  const statements: Promise<unknown>[] = []
+  if (stored.length) {
+    statements.push(upsert(db, stored, visible, index))
+    if (index)
+      statements.push(
+        ...write(
+          db,
+          index,
+          stored.map((op) => ({ ...op, vectors: op.vectors ?? [] })),
+        ),
+      )
   }
-  const remove = async (tx: Db) => {
-    if (!gone.length) return
+  if (gone.length) {
     const rows = gone.map((op) => sql`(${op.namespace}::text[], ${op.key}::text)`)
-    await tx.rows(sql`delete from store_items where (namespace, key) in (values ${join(rows)}) and ${visible}`)
+    statements.push(
+      db.rows(sql`delete from store_items where (namespace, key) in (values ${join(rows)}) and ${visible}`),
+    )
   }
-  if (stored.length && gone.length) {
-    await db.tx(async (tx) => {
-      await insert(tx)
-      await remove(tx)
-    })
-  } else {
-    await insert(db)
-    await remove(db)
-  }
+  await Promise.all(statements)
   return ops.map(() => null)
+}
+
+async function upsert(db: Db, ops: readonly Op<'put'>[], visible: Sql, index: VectorIndex | undefined): Promise<void> {
+  const rows = ops.map(
+    (op) =>
+      sql`(${op.namespace}::text[], ${op.key}::text, ${json(op.value)}::jsonb, ${op.ttl ?? null}::float8, ${json(op.index ?? undefined)}::jsonb)`,
+  )
+  const embedded = index ? sql`case when ${current(index)} then ${index.id}::int end` : sql`null::int`
+  // The row that is in the way may be newer than what this statement sees, so it is asked for what hides it.
+  const written = await db.rows<{ embedded_by: number | null }>(sql`
+    insert into store_items as s (namespace, key, value, ttl_minutes, expires_at, index_fields, embedded_by)
+    select namespace, key, value, ttl_minutes, ${renewed}, index_fields, ${embedded}
+    from (values ${join(rows)}) as given (namespace, key, value, ttl_minutes, index_fields)
+    on conflict (namespace, key) do update set value = excluded.value, updated_at = clock_timestamp(),
+      ttl_minutes = excluded.ttl_minutes, expires_at = excluded.expires_at,
+      index_fields = excluded.index_fields, embedded_by = excluded.embedded_by,
+      created_at = case when s.expires_at <= statement_timestamp() then excluded.created_at else s.created_at end
+    where not exists (
+      select 1 from store_items where namespace = excluded.namespace and key = excluded.key and not (${visible}))
+    returning embedded_by`)
+  if (written.length < ops.length) throw new ApiError('conflict', 'An item is there that you may not change.')
+  if (index && written.some(({ embedded_by }) => embedded_by === null)) throw rebuilt()
 }
 
 async function searchOne(db: Db, op: Op<'search'>, visible: Sql): Promise<ItemRow[]> {
   const page = sql`
     select ${columns}, ttl_minutes from store_items
-    where ${and([live, under(op.namespace_prefix), ...conditions(op.filter), visible])}
+    where ${and([live, ...under(op.namespace_prefix), ...conditions(op.filter), visible])}
     order by updated_at desc, namespace, key limit ${op.limit}::bigint offset ${op.offset}::bigint`
   if (op.refresh_ttl === false) return db.rows<ItemRow>(sql`select ${columns} from (${page}) page`)
   return db.rows<ItemRow>(sql`
     with page as (${page}), ${renewing(sql`select namespace, key from page where ttl_minutes is not null`)}
     select ${columns} from page order by updated_at desc, namespace, key`)
+}
+
+/** By likeness instead of by time. */
+async function searchNear(db: Db, op: Op<'search'>, visible: Sql, index: VectorIndex): Promise<ItemRow[]> {
+  const named = [...under(op.namespace_prefix), ...conditions(op.filter)]
+  const found = await nearest(db, index, {
+    vector: op.vector as Uint8Array,
+    condition: and([live, ...named, visible]),
+    narrow: named.length > 0 || visible !== all,
+    limit: op.limit,
+    offset: op.offset,
+  })
+  const mortal = op.refresh_ttl === false ? [] : found.filter(({ ttl_minutes }) => ttl_minutes !== null)
+  if (mortal.length > 0) {
+    const at = join(mortal.map(({ namespace, key }) => sql`(${namespace}::text[], ${key}::text)`))
+    await db.rows(sql`with ${renewing(sql`values ${at}`)} select 1`)
+  }
+  return found.map(({ namespace, key, value, created_at, updated_at, score }) => ({
+    namespace,
+    key,
+    value,
+    created_at,
+    updated_at,
+    score,
+  }))
 }
 
 /** Locked items are passed over: someone else renews or changes them, and readers must not wait for each other. */
@@ -180,16 +236,22 @@ async function listOne(db: Db, op: Op<'namespaces'>, visible: Sql): Promise<stri
   const labels = op.max_depth === undefined ? sql`namespace` : sql`namespace[1:${op.max_depth}::int]`
   const rows = await db.rows<{ labels: string[] }>(sql`
     select distinct ${labels} as labels from store_items
-    where ${and([live, begins(op.prefix), ends(op.suffix), visible])}
+    where ${and([live, ...under(literal(op.prefix)), begins(op.prefix), ends(op.suffix), visible])}
     order by labels limit ${op.limit}::bigint offset ${op.offset}::bigint`)
   return rows.map((row) => row.labels)
 }
 
-/** The second condition is the exact one; the first one is what the index can answer. */
-const under = (prefix: readonly string[]): Sql | undefined =>
-  prefix.length
-    ? sql`namespace @> ${prefix}::text[] and namespace[1:${prefix.length}::int] = ${prefix}::text[]`
-    : undefined
+/** A range of the primary key: no label comes between one and the same with the least character after it. */
+function under(prefix: readonly string[]): Sql[] {
+  if (prefix.length === 0) return []
+  const end = [...prefix.slice(0, -1), `${prefix.at(-1)}\u0001`]
+  return [sql`namespace >= ${prefix}::text[]`, sql`namespace < ${end}::text[]`]
+}
+
+const literal = (labels: readonly string[] = []): readonly string[] => {
+  const wild = labels.indexOf('*')
+  return wild < 0 ? labels : labels.slice(0, wild)
+}
 
 const begins = (labels: readonly string[] = []): Sql | undefined =>
   labels.length ? matches(labels, (i) => sql`namespace[${i + 1}::int]`) : undefined
@@ -203,46 +265,6 @@ const matches = (labels: readonly string[], at: (i: number) => Sql): Sql =>
     ...labels.map((label, i) => (label === '*' ? undefined : sql`${at(i)} = ${label}::text`)),
   ])
 
-// ------------------------------------------------------------------------------------------------ filters
-
-const operators: Readonly<Record<string, (found: Sql, wanted: Sql) => Sql>> = {
-  $eq: (found, wanted) => sql`coalesce(${found}, 'null') = ${wanted}`,
-  $ne: (found, wanted) => sql`coalesce(${found}, 'null') <> ${wanted}`,
-  $gt: (found, wanted) => sql`${found} > ${wanted}`,
-  $gte: (found, wanted) => sql`${found} >= ${wanted}`,
-  $lt: (found, wanted) => sql`${found} < ${wanted}`,
-  $lte: (found, wanted) => sql`${found} <= ${wanted}`,
-}
-
-const conditions = (filter: Record<string, unknown> = {}): Sql[] =>
-  Object.entries(filter).map(([key, wanted]) => condition(sql`(value -> ${key}::text)`, wanted, key))
-
-/** An object of operators compares; any other object is matched key by key; the rest must be equal. */
-function condition(found: Sql, wanted: unknown, path: string): Sql {
-  if (typeof wanted !== 'object' || wanted === null || Array.isArray(wanted)) return compare(found, '$eq', wanted, path)
-  const entries = Object.entries(wanted)
-  if (entries.some(([key]) => key.startsWith('$'))) {
-    return and(entries.map(([operator, value]) => compare(found, operator, value, path)))
-  }
-  const inner = entries.map(([key, value]) => condition(sql`(${found} -> ${key}::text)`, value, `${path}.${key}`))
-  return and([sql`jsonb_typeof(${found}) = 'object'`, ...inner])
-}
-
-function compare(found: Sql, operator: string, wanted: unknown, path: string): Sql {
-  const make = Object.hasOwn(operators, operator) ? operators[operator] : undefined
-  if (!make) {
-    const known = Object.keys(operators).join(', ')
-    throw new ApiError('validation_failed', `filter.${path}: "${operator}" is no operator: use one of ${known}.`)
-  }
-  const bound = sql`${json(wanted)}::jsonb`
-  if (operator === '$eq' || operator === '$ne') return make(found, bound)
-  if (typeof wanted !== 'number' && typeof wanted !== 'string') {
-    throw new ApiError('validation_failed', `filter.${path}: ${operator} compares with a number or a string.`)
-  }
-  // Values of another kind are neither more nor less.
-  return sql`jsonb_typeof(${found}) = ${typeof wanted}::text and ${make(found, bound)}`
-}
-
 // ------------------------------------------------------------------------------------------------ checks
 
 const MAX_LABEL = 512
@@ -251,6 +273,7 @@ const MAX_ADDRESS = 2048
 const sizeOf = (text: string): number => Buffer.byteLength(text)
 
 function check(op: StoreOp): void {
+  if (op.op === 'namespaces' || op.op === 'search') checkPage(op)
   if (op.op === 'namespaces') {
     checkLabels(op.prefix ?? [])
     checkLabels(op.suffix ?? [])
@@ -268,6 +291,11 @@ function check(op: StoreOp): void {
   const size = op.namespace.reduce((sum, label) => sum + sizeOf(label), sizeOf(op.key))
   if (size > MAX_ADDRESS)
     refuse(`Namespace and key are ${size} bytes long together: at most ${MAX_ADDRESS} are possible.`)
+}
+
+function checkPage({ limit, offset }: { limit: number; offset: number }): void {
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
+  if (!isCount(limit) || !isCount(offset)) refuse('limit and offset must be whole numbers that are not negative.')
 }
 
 function checkLabels(labels: readonly string[]): void {
