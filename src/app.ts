@@ -16,6 +16,9 @@ import type { GraphSource, GraphStatus } from './executor/protocol.ts'
 import { createFail } from './failpoints.ts'
 import { createRegistry, ensureAssistants } from './graph/registry.ts'
 import { createStorage } from './graph/storage.ts'
+import { createStore, type StoreDeps } from './graph/store.ts'
+import { openIndex } from './graph/store-index.ts'
+import { readStoreSettings, type StoreSettings } from './graph/store-settings.ts'
 import { createHttp } from './http/app.ts'
 import { type Listening, listen } from './http/listen.ts'
 import { allRoutes } from './http/routes.ts'
@@ -23,6 +26,7 @@ import { type Observe, silent } from './observe.ts'
 import { createEngine, type Engine } from './runs/engine.ts'
 import { createJournal } from './worker/journal.ts'
 import { createPruner } from './worker/pruner.ts'
+import { createItemSweeper } from './worker/item-sweeper.ts'
 import { createSweeper } from './worker/sweeper.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
 
@@ -45,6 +49,8 @@ export interface HeddleOptions {
   database?: DatabaseSettings
   /** Without it, processes on one Postgres tell each other through it. */
   redis?: { uri: string; prefix?: string; cluster?: boolean }
+  /** The semantic index of the store, and how long its items last. */
+  store?: StoreSettings
   /** `api` serves requests and runs nothing, `worker` the other way round; both by default. */
   role?: 'all' | 'api' | 'worker'
   dev?: boolean
@@ -73,7 +79,8 @@ export interface Heddle {
 export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
   const observe = options.observe ?? silent
   const config: ServerConfig = { ...defaultServerConfig, ...options.config, dev: options.dev ?? false }
-  const settings = options.database ?? { memory: true }
+  const stored = readStoreSettings(options.store ?? {}, resolve(options.projectDir ?? '.'))
+  const settings = { ...(options.database ?? { memory: true }), vectors: stored.index !== undefined }
   const opened: { close(): Promise<void> }[] = []
   /** Whatever fails while starting, what was opened before is closed. */
   const opening = async <T extends { close(): Promise<void> }>(made: Promise<T>): Promise<T> => {
@@ -82,7 +89,7 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     return part
   }
   try {
-    const parts = await createExecutor(options, config, observe)
+    const parts = await createExecutor(options, config, observe, stored.index?.embed.value)
     // Independent of each other, and each takes its time.
     const loading = parts.executor.start()
     loading.catch(() => {})
@@ -101,7 +108,9 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     // Before any run is claimed: another process may have the graph whole.
     if (broken && !config.dev) throw new ConfigError(`graphs.${broken.graph_id}: ${broken.error}`)
     await ensureAssistants(db, graphs)
-    return await assemble({ options, config, observe, db, leaseDb, journalDb, bus, ...parts, opened })
+    const index = stored.index && (await openIndex({ db, executor: parts.executor, observe }, stored.index))
+    const store = { ttl: stored.ttl, ...(index && { index }) }
+    return await assemble({ options, config, observe, db, leaseDb, journalDb, bus, store, ...parts, opened })
   } catch (error) {
     for (const part of opened) await part.close().catch(() => {})
     throw error
@@ -116,6 +125,7 @@ interface Parts {
   leaseDb: Database
   journalDb: Database
   bus: Bus
+  store: Pick<StoreDeps, 'index' | 'ttl'>
   executor: Executor
   /** Gives the executor its storage, which needs the database. */
   connect: (storage: Storage) => void
@@ -138,7 +148,8 @@ async function assemble(parts: Parts): Promise<Heddle> {
     worker: () => worker,
     fail,
   })
-  parts.connect(createStorage({ db, flushed: async (threadId) => worker?.flushed(threadId) }))
+  const store = createStore({ db, executor, ...parts.store })
+  parts.connect(createStorage({ db, store, flushed: async (threadId) => worker?.flushed(threadId) }))
   if (options.role !== 'api') {
     worker = createWorker(
       {
@@ -175,12 +186,15 @@ async function assemble(parts: Parts): Promise<Heddle> {
   const pruner = createPruner({ db, observe }, { eventTtlSeconds: config.eventTtlSeconds, everyMs: 30_000 })
   const everyMs = config.sweepIntervalSeconds * 1_000
   const sweeper = createSweeper({ db, observe }, { everyMs, limit: config.sweepLimit })
+  const itemMinutes = parts.store.ttl?.sweepMinutes
+  const itemSweeper = createItemSweeper(
+    { db, observe },
+    { everyMs: itemMinutes === undefined ? 30_000 : itemMinutes * 60_000 },
+  )
+  const upkeep = [pruner, sweeper, itemSweeper]
   await worker?.start()
-  if (worker) {
-    pruner.start()
-    sweeper.start()
-  }
-  const deps = { db, bus, executor, registry, config, observe, engine }
+  if (worker) for (const service of upkeep) service.start()
+  const deps = { db, bus, executor, registry, config, observe, engine, store }
   const http = createHttp(deps, allRoutes(deps))
   const listening: Listening[] = []
   let closing: Promise<void> | undefined
@@ -192,7 +206,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     observe({ kind: 'server_closing', reason: 'close' })
     const until = performance.now() + config.shutdownGraceSeconds * 1_000
     engine.hangUp()
-    await Promise.all([pruner.stop(), sweeper.stop()])
+    await Promise.all(upkeep.map((service) => service.stop()))
     await worker?.stop(config.shutdownGraceSeconds * 1_000, hurry.signal)
     // What runs elsewhere is told to its readers to the end; with an embedded database nothing does.
     if (db.kind === 'pg') await engine.readersGone(until - performance.now(), hurry.signal)
@@ -232,6 +246,7 @@ async function createExecutor(
   options: HeddleOptions,
   config: ServerConfig,
   observe: Observe,
+  embed: unknown,
 ): Promise<{ executor: Executor; connect: (storage: Storage) => void }> {
   let connect: (storage: Storage) => void = () => {}
   const ready = new Promise<Storage>((resolve) => {
@@ -250,8 +265,18 @@ async function createExecutor(
     const { createInlineExecutor } = await import('./executor/inline.ts')
     return {
       connect,
-      executor: createInlineExecutor({ graphs, projectDir, storage, observe, abortGrace }),
+      executor: createInlineExecutor({
+        graphs,
+        projectDir,
+        storage,
+        observe,
+        abortGrace,
+        ...(embed !== undefined && { embed }),
+      }),
     }
+  }
+  if (embed !== undefined) {
+    throw new ConfigError('store.index.embed is a value: give "./file.ts:function", or executor: \'inline\'.')
   }
   if (byValue !== undefined) {
     throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)

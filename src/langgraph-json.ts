@@ -41,6 +41,8 @@ export interface Project {
   disabled: RouteGroup[]
   /** How long threads are kept. */
   retention: Partial<Pick<ServerConfig, 'threadTtl' | 'sweepIntervalSeconds' | 'sweepLimit'>>
+  /** How items of the store are embedded and how long they last, as written. */
+  store: NonNullable<z.output<typeof projectSchema>['store']>
   /** Keys without effect here, and things that look wrong but need not stop the start. */
   ignored: { key: string; reason: string }[]
 }
@@ -58,7 +60,7 @@ export function readProject(path: string, variables: Variables): Project {
   const stripped = Object.fromEntries(Object.entries(raw).filter(([key]) => !Object.hasOwn(ignoredKeys, key)))
   const parsed = projectSchema.safeParse(stripped)
   if (!parsed.success) throw wrong(sentence(parsed.error.issues[0]))
-  const { graphs, env, node_version, http = {}, checkpointer } = parsed.data
+  const { graphs, env, node_version, http = {}, checkpointer, store = {} } = parsed.data
   if (Object.keys(graphs).length === 0)
     throw wrong('graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.')
   const taken = readEnv(env, dir, variables, wrong)
@@ -71,6 +73,7 @@ export function readProject(path: string, variables: Variables): Project {
     cors: readCors(http.cors ?? {}, wrong),
     disabled: routeGroups.filter((name) => (http as Record<string, unknown>)[`disable_${name}`] === true),
     retention: readRetention(checkpointer?.ttl ?? {}),
+    store,
     ignored: [
       ...Object.entries(ignoredKeys)
         .filter(([key]) => Object.hasOwn(raw, key))

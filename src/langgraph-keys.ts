@@ -23,7 +23,6 @@ export const ignoredKeys: Record<string, string> = {
 
 /** Keys that would change what the server does, with the words that stop the start. */
 export const refusedKeys: Record<string, string> = {
-  store: later,
   auth: later,
   encryption: later,
   webhooks: later,
@@ -81,6 +80,16 @@ const checkpointerSchema = z.strictObject({
     .nullable()
     .optional(),
 })
+const storeSchema = z.strictObject({
+  index: z.strictObject({ dims: z.number(), embed: z.string(), fields: z.array(z.string()).optional() }).optional(),
+  ttl: z
+    .strictObject({
+      refresh_on_read: z.boolean().optional(),
+      default_ttl: z.number().positive('must be minutes, more than 0').max(100_000_000).optional(),
+      sweep_interval_minutes: z.number().min(0.01, 'must be minutes, at least 0.01').max(10_000).optional(),
+    })
+    .optional(),
+})
 /** The keys that have an effect. */
 export const projectSchema = z.strictObject({
   $schema: z.string().optional(),
@@ -92,6 +101,7 @@ export const projectSchema = z.strictObject({
     .optional(),
   node_version: z.union([z.string(), z.number()]).optional(),
   checkpointer: checkpointerSchema.optional(),
+  store: storeSchema.optional(),
   http: z.strictObject({ cors: corsSchema.optional(), ...switches }).optional(),
 })
 
@@ -101,6 +111,12 @@ export function knownKeys(path: string): string[] {
   if (path === 'http') return ['cors', ...Object.keys(switches)]
   if (path === 'checkpointer') return Object.keys(checkpointerSchema.shape)
   if (path === 'checkpointer.ttl') return Object.keys(checkpointerSchema.shape.ttl.unwrap().unwrap().shape)
+  const inStore = {
+    store: storeSchema.shape,
+    'store.index': storeSchema.shape.index.unwrap().shape,
+    'store.ttl': storeSchema.shape.ttl.unwrap().shape,
+  }[path]
+  if (inStore) return Object.keys(inStore)
   return path === 'http.cors' ? Object.keys(corsSchema.shape) : ['path', 'description']
 }
 

@@ -49,6 +49,8 @@ export type Observation =
   | { kind: 'bus_failed'; where: string; error: unknown }
   | { kind: 'bus_restored' }
   | { kind: 'background_failed'; service: string; error: unknown }
+  /** Items that a search by likeness does not find, since they were stored before the semantic index was configured. */
+  | { kind: 'store_unembedded'; items: number }
   | { kind: 'failpoints_set'; names: string[] }
   | { kind: 'config_ignored'; key: string; reason: string }
   | { kind: 'event_loop_delayed'; where: string; ms: number }

@@ -27,6 +27,7 @@ export async function dev(options: DevOptions): Promise<void> {
   const heddle = await createHeddle({
     graphs: project.graphs,
     projectDir: project.dir,
+    store: project.store,
     env: executorEnv,
     executor: 'child',
     database: { dataDir },

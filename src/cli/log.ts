@@ -87,6 +87,8 @@ export function entry(seen: Observation): Entry {
       return [exitLevel(seen), `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
     case 'executor_output':
       return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd()]
+    case 'store_unembedded':
+      return ['warn', 'items of the store have no vectors: run "heddle reindex-store"', { items: seen.items }]
     case 'failpoints_set':
       return ['warn', 'failpoints are set: this process will fail on purpose', { names: seen.names }]
     case 'config_ignored':

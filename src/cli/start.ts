@@ -22,6 +22,7 @@ export async function start(options: StartOptions): Promise<void> {
   const heddle = await createHeddle({
     graphs: project.graphs,
     projectDir: project.dir,
+    store: project.store,
     env: executorEnv,
     executor: 'child',
     database,

@@ -73,8 +73,10 @@ export const itemPut = z
   .object({
     ...address,
     value: c.object,
-    index: c.unsupported('needs a semantic index, and none is configured: leave it out'),
-    ttl: c.maybe(z.number().positive().max(100_000_000)),
+    index: c.maybe(
+      z.union([z.literal(false), z.array(z.string()).max(100)], { error: 'must be false, or a list of fields' }),
+    ),
+    ttl: z.number().positive().max(100_000_000).nullable().optional(),
   })
   .refine(fits, tooLong)
   .meta({ id: 'ItemPut' })
@@ -86,7 +88,7 @@ export const itemSearch = z
     filter: c.maybe(filter),
     limit: c.limit(10),
     offset: c.offset,
-    query: c.unsupported('needs a semantic index, and none is configured: leave it out'),
+    query: c.maybe(z.string().max(100_000)),
     refresh_ttl: c.maybe(z.boolean()),
   })
   .meta({ id: 'ItemSearch' })
@@ -107,7 +109,9 @@ export const putItem = endpoint({
   path: '/store/items',
   tag: 'Store',
   summary: 'Store an item',
-  description: '`ttl` is in minutes.',
+  description:
+    '`ttl` is in minutes, null for ever; left out, it is as configured. `index` is false, or the fields to embed in place of ' +
+    'the configured ones.',
   permission: 'store:put',
   body: itemPut,
   reply: 'none',
@@ -143,6 +147,9 @@ export const searchItems = endpoint({
   path: '/store/items/search',
   tag: 'Store',
   summary: 'Search items under a namespace, the latest changed first',
+  description:
+    'With `query`, what is most like it comes first, with its `score`: 1 for the same direction, 0 for nothing in common. That ' +
+    'needs a semantic index, and finds items that have one.',
   permission: 'store:search',
   body: itemSearch,
   bodyOptional: true,

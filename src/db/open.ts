@@ -5,10 +5,10 @@ import type { Database } from './db.ts'
 
 export type DatabaseSettings =
   | { uri: string; poolSize?: number; generic?: boolean }
-  | { dataDir: string }
-  | { memory: true }
+  | { dataDir: string; vectors?: boolean }
+  | { memory: true; vectors?: boolean }
 
-/** Opens, without migrating. The driver that is not used is not even loaded. */
+/** Opens, without migrating. `vectors` says that the embedded database is to hold some; a server has what it has. The driver that is not used is not even loaded. */
 export async function openDatabase(settings: DatabaseSettings, observe: Observe): Promise<Database> {
   if ('uri' in settings) {
     const { openPg } = await import('./pg.ts')
@@ -20,5 +20,6 @@ export async function openDatabase(settings: DatabaseSettings, observe: Observe)
     })
   }
   const { openPglite } = await import('./pglite.ts')
-  return openPglite('dataDir' in settings ? { dataDir: settings.dataDir } : {})
+  const { vectors = false } = settings
+  return openPglite('dataDir' in settings ? { dataDir: settings.dataDir, vectors } : { vectors })
 }

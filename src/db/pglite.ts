@@ -13,12 +13,12 @@ import { lockDirectory } from './lock.ts'
 import { overPool, types } from './pool.ts'
 
 /** Opens the database in `dataDir`, or one that lives in memory. Throws `ConfigError` when another process has it open. */
-export async function openPglite(options: { dataDir?: string }): Promise<Database> {
+export async function openPglite(options: { dataDir?: string; vectors?: boolean }): Promise<Database> {
   const unlock = options.dataDir === undefined ? undefined : lockDirectory(options.dataDir)
   try {
     const dataDir = options.dataDir === undefined ? undefined : join(options.dataDir, 'pgdata')
     if (dataDir !== undefined && !existsSync(dataDir)) await initialise(dataDir)
-    const lite = await PGlite.create(dataDir === undefined ? {} : { dataDir })
+    const lite = await openEngine(dataDir, options.vectors ?? false)
     // PGlite's own query() parses and plans each time; through pg's client a statement is prepared once (measured: 3.8
     // against 5.6 ms for a run's three statements), and what comes back is what a server gives.
     const config = createPgConfig(lite) as unknown as pg.PoolConfig
@@ -38,6 +38,19 @@ export async function openPglite(options: { dataDir?: string }): Promise<Databas
     unlock?.()
     throw error
   }
+}
+
+/** The extension for vectors takes its time and memory: it is there only if it is asked for, or if the data hold some. */
+async function openEngine(dataDir: string | undefined, vectors: boolean): Promise<PGlite> {
+  const where = dataDir === undefined ? {} : { dataDir }
+  if (!vectors) {
+    const lite = await PGlite.create(where)
+    const { rows } = await lite.query(`select 1 from pg_extension where extname = 'vector'`)
+    if (rows.length === 0) return lite
+    await lite.close()
+  }
+  const { vector } = await import('@electric-sql/pglite-pgvector')
+  return PGlite.create({ ...where, extensions: { vector } })
 }
 
 /** Makes the files of a new database: in a thread, because the memory that this takes (half a gigabyte) comes back only

@@ -272,7 +272,8 @@ const MAX_LABELS = 16
 const MAX_ADDRESS = 2048
 const sizeOf = (text: string): number => Buffer.byteLength(text)
 
-function check(op: StoreOp): void {
+/** Throws `validation_failed` for an address or page that cannot be. */
+export function check(op: StoreOp): void {
   if (op.op === 'namespaces' || op.op === 'search') checkPage(op)
   if (op.op === 'namespaces') {
     checkLabels(op.prefix ?? [])

@@ -14,6 +14,8 @@ import { createRuntime } from './runtime.ts'
 export interface InlineExecutorOptions {
   /** Graphs with a `path`, or with a `value`: a compiled or uncompiled graph, a promise of one, or a factory. */
   graphs: GraphSource[]
+  /** What makes vectors, if that is a value. */
+  embed?: unknown
   storage: Storage
   observe: Observe
   projectDir?: string
@@ -52,11 +54,15 @@ function openInline(options: InlineExecutorOptions, importer: ImportFile, load: 
     options.graphs.filter((graph) => graph.value !== undefined).map((graph) => [graph.graph_id, graph.value]),
   )
   const log = (text: string) => options.observe({ kind: 'executor_output', stream: 'stderr', text })
-  createGuest(guestLink, createRuntime({ values, importFile: (path) => importer(path, load), log }), {
-    executor: `node ${process.version}`,
-    pid: null,
-    ended: () => {},
-  })
+  createGuest(
+    guestLink,
+    createRuntime({ values, embed: options.embed, importFile: (path) => importer(path, load), log }),
+    {
+      executor: `node ${process.version}`,
+      pid: null,
+      ended: () => {},
+    },
+  )
   return {
     host,
     pid: null,

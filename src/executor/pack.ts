@@ -88,6 +88,8 @@ export function packAnswer(method: keyof HostCalls | keyof GuestCalls, value: un
       const writes = update.writes.map((item) => packer.writes(item))
       return { value: { ...update, puts, writes }, body: packer.body() }
     }
+    case 'embed':
+      return packVectors((value as HostCalls['embed']['value']).vectors)
     case 'checkpoint.get':
       return { value: packer.stored(value as StoredCheckpoint), body: packer.body() }
     case 'checkpoint.list':
@@ -110,6 +112,8 @@ export function unpackAnswer(method: keyof HostCalls | keyof GuestCalls, value: 
       const puts = update.puts.map((put) => unpacker.put(put))
       return { ...update, puts, writes: update.writes.map((item) => unpacker.writes(item)) }
     }
+    case 'embed':
+      return { vectors: unpackVectors(value as { count: number; dims: number }, body) }
     case 'checkpoint.get':
       return unpacker.stored(value as Packed<StoredCheckpoint>)
     case 'checkpoint.list':
@@ -117,4 +121,20 @@ export function unpackAnswer(method: keyof HostCalls | keyof GuestCalls, value: 
     default:
       return value
   }
+}
+
+function packVectors(vectors: Float32Array[]): PackedAnswer {
+  const dims = vectors[0]?.length ?? 0
+  const body = Buffer.alloc(vectors.length * dims * 4)
+  let at = 0
+  for (const vector of vectors) for (const number of vector) at = body.writeFloatLE(number, at)
+  return { value: { count: vectors.length, dims }, body }
+}
+
+function unpackVectors({ count, dims }: { count: number; dims: number }, body: Uint8Array = new Uint8Array(0)) {
+  if (body.length !== count * dims * 4) throw new Error('Malformed frame: the vectors do not fill the body.')
+  const view = new DataView(body.buffer, body.byteOffset, body.length)
+  return Array.from({ length: count }, (_, i) =>
+    Float32Array.from({ length: dims }, (_, k) => view.getFloat32((i * dims + k) * 4, true)),
+  )
 }

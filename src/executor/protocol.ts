@@ -20,6 +20,15 @@ export interface GraphSource {
   value?: unknown
 }
 
+/** What makes vectors of texts. `name` is how langgraph.json has it: `provider:model`, or a file's function, then with its
+ *  absolute `path` and `export`. Inline executors may get `value`. */
+export interface EmbedSource {
+  name: string
+  path?: string
+  export?: string
+  value?: unknown
+}
+
 /** What a graph's loading came to. `error` is one sentence with file and line where known. */
 export interface GraphStatus {
   graph_id: string
@@ -208,6 +217,11 @@ export interface HostCalls {
       writes: WritesPut[]
       state: FinalState
     }
+  }
+  /** Vectors of `dims` numbers: of the documents, then of the queries. Without any texts it only loads the source. */
+  embed: {
+    params: { source: Omit<EmbedSource, 'value'>; dims: number; documents: string[]; queries: string[] }
+    value: { vectors: Float32Array[] }
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { ApiError } from '../errors.ts'
 import { draw } from './draw.ts'
+import { createEmbed } from './embed.ts'
 import type { Storage } from './executor.ts'
 import type { RunnableConfig } from './graph.ts'
 import type { Runtime } from './guest.ts'
@@ -19,6 +20,8 @@ import { warm } from './warm.ts'
 export interface RuntimeOptions {
   /** Graphs given as values, by graph id. */
   values?: ReadonlyMap<string, unknown>
+  /** What makes vectors, given as a value. */
+  embed?: unknown
   importFile(path: string): Promise<Record<string, unknown>>
   /** Where this server is reached; it becomes part of traces. */
   apiUrl?: string
@@ -29,27 +32,26 @@ export interface RuntimeOptions {
 }
 
 type Calls = {
-  [M in keyof HostCalls]: (
-    loaded: LoadedGraph,
-    params: HostCalls[M]['params'],
-    storage: Storage,
-  ) => Promise<HostCalls[M]['value']>
+  [M in keyof HostCalls]: (params: HostCalls[M]['params'], storage: Storage) => Promise<HostCalls[M]['value']>
 }
+type Find = (graphId: string) => LoadedGraph
 
-const callsWith = (schemas: Schemas): Calls => ({
-  'state.get': getState,
-  'state.history': getHistory,
-  'state.update': updateState,
-  'graph.draw': async (loaded, { xray, config }, storage) => {
-    const read = await openToRead(loaded, config, storage)
+const callsWith = (find: Find, schemas: Schemas, embed: Calls['embed']): Calls => ({
+  embed,
+  'state.get': async (params, storage) => getState(find(params.graph_id), params, storage),
+  'state.history': async (params, storage) => getHistory(find(params.graph_id), params, storage),
+  'state.update': async (params, storage) => updateState(find(params.graph_id), params, storage),
+  'graph.draw': async ({ graph_id, xray, config }, storage) => {
+    const read = await openToRead(find(graph_id), config, storage)
     return draw(read.graph, xray, read.config)
   },
-  'graph.schemas': async (loaded, { config, graph_id }, storage) => {
+  'graph.schemas': async ({ graph_id, config }, storage) => {
+    const loaded = find(graph_id)
     const { graph } = await openToRead(loaded, config, storage)
     return { graph_id, ...(await schemas.of(graph, loaded.source)) }
   },
-  'graph.subgraphs': async (loaded, { namespace, recurse, config }, storage) => {
-    const { graph } = await openToRead(loaded, config, storage)
+  'graph.subgraphs': async ({ graph_id, namespace, recurse, config }, storage) => {
+    const { graph } = await openToRead(find(graph_id), config, storage)
     return schemas.subgraphsOf(graph, namespace, recurse)
   },
 })
@@ -64,17 +66,20 @@ async function openToRead(loaded: LoadedGraph, given: unknown, storage: Storage)
 /** Makes a runtime without graphs; `load` brings them. */
 export function createRuntime(options: RuntimeOptions): Runtime {
   let graphs: Graphs | undefined
-  const find = (graphId: string) => {
+  const find: Find = (graphId) => {
     if (!graphs) throw new ApiError('executor_unavailable')
     return graphs.get(graphId)
   }
   const loadLangChain = createLangChainLoader()
+  const embed = createEmbed({ importFile: options.importFile, value: options.embed })
+  let folder: string | null = null
   const schemas = createSchemas(options.log ? { warn: options.log } : {})
-  const calls = callsWith(schemas)
+  const calls = callsWith(find, schemas, (params) => embed(params, folder))
   const tracing = createTracing((text) => options.log?.(text))
   return {
     load: async (sources, projectDir) => {
       const { values = new Map(), importFile } = options
+      folder = projectDir
       graphs = await loadGraphs(sources, { projectDir, values, loadLangChain, importFile })
       const first = graphs.first()
       if (options.warm && first)
@@ -85,7 +90,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     call: async (method, params, storage) => {
       const answer = Object.hasOwn(calls, method) ? calls[method] : undefined
       if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)
-      return answer(find(params.graph_id), params, storage)
+      return answer(params, storage)
     },
     close: async () => void (await Promise.all([schemas.close(), tracing.flush()])),
   }

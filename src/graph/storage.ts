@@ -5,14 +5,18 @@ import * as checkpoints from '../db/checkpoints.ts'
 import type { Db } from '../db/db.ts'
 import { all } from '../db/sql.ts'
 import { isOutage } from '../db/sqlstate.ts'
-import * as store from '../db/store.ts'
 import type { Storage } from '../executor/executor.ts'
+import type { Store } from './store.ts'
 
 /** How long a read outlasts an outage: a run whose worker is cut off for longer has lost its lease. */
 const PATIENCE_MS = 20_000
 
-export function createStorage(deps: { db: Db; flushed: (threadId: string) => Promise<void> }): Storage {
-  const { db, flushed } = deps
+export function createStorage(deps: {
+  db: Db
+  store: Pick<Store, 'batch'>
+  flushed: (threadId: string) => Promise<void>
+}): Storage {
+  const { db, store, flushed } = deps
   return {
     'checkpoint.get': async (which) => {
       await flushed(which.thread_id)
@@ -22,7 +26,7 @@ export function createStorage(deps: { db: Db; flushed: (threadId: string) => Pro
       await flushed(which.thread_id)
       return patient(() => checkpoints.list(db, which))
     },
-    'store.batch': ({ ops }) => patient(() => store.batch(db, ops, all)),
+    'store.batch': ({ ops }) => patient(() => store.batch(ops, all)),
   }
 }
 

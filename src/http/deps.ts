@@ -5,6 +5,7 @@ import type { ServerConfig } from '../config.ts'
 import type { Db } from '../db/db.ts'
 import type { Executor } from '../executor/executor.ts'
 import type { Registry } from '../graph/registry.ts'
+import type { Store } from '../graph/store.ts'
 import type { Observe } from '../observe.ts'
 import type { Engine } from '../runs/engine.ts'
 
@@ -17,4 +18,5 @@ export interface HttpDeps {
   config: ServerConfig
   observe: Observe
   engine: Engine
+  store: Store
 }

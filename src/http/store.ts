@@ -1,37 +1,44 @@
-// The store's routes. In charge of nothing but joining contract and statements.
+// The store's routes. In charge of nothing but joining contract and store.
 
 import * as contract from '../contract/store.ts'
-import * as store from '../db/store.ts'
+import type { ItemRow } from '../db/store.ts'
 import type { HttpDeps } from './deps.ts'
 import { on, type Route } from './route.ts'
 
 /** Every route of the tag Store. */
-export function storeRoutes({ db }: HttpDeps): Route[] {
+export function storeRoutes({ store }: HttpDeps): Route[] {
   return [
-    on(contract.putItem, ({ body, visible }) => {
-      const { namespace, key, value, ttl } = body
-      return store.put(db, { namespace, key, value, ttl: ttl ?? null }, visible)
+    on(contract.putItem, async ({ body, visible }) => {
+      await store.batch(
+        [{ op: 'put', ...present(body), namespace: body.namespace, key: body.key, value: body.value }],
+        visible,
+      )
     }),
-    on(contract.deleteItem, ({ body, visible }) => store.remove(db, body, visible)),
-    on(contract.getItem, ({ query, visible }) => store.get(db, { ...query, ...renewal(query) }, visible)),
+    on(contract.deleteItem, async ({ body, visible }) => {
+      await store.batch([{ op: 'put', ...body, value: null }], visible)
+    }),
+    on(contract.getItem, async ({ query, visible }) => {
+      const [item] = await store.batch(
+        [{ op: 'get', ...present(query), namespace: query.namespace, key: query.key }],
+        visible,
+      )
+      return item as ItemRow | null
+    }),
     on(contract.searchItems, async ({ body, visible }) => {
-      const { namespace_prefix, filter, limit, offset } = body
-      const wanted = { namespace_prefix, limit, offset, ...(filter && { filter }), ...renewal(body) }
-      return { items: await store.search(db, wanted, visible) }
+      const { namespace_prefix, limit, offset } = body
+      const [items] = await store.batch([{ op: 'search', ...present(body), namespace_prefix, limit, offset }], visible)
+      return { items: items as ItemRow[] }
     }),
     on(contract.listNamespaces, async ({ body, visible }) => {
-      const { prefix, suffix, max_depth, limit, offset } = body
-      const wanted = {
-        limit,
-        offset,
-        ...(prefix && { prefix }),
-        ...(suffix && { suffix }),
-        ...(max_depth !== undefined && { max_depth }),
-      }
-      return { namespaces: await store.namespaces(db, wanted, visible) }
+      const { limit, offset } = body
+      const [namespaces] = await store.batch([{ op: 'namespaces', ...present(body), limit, offset }], visible)
+      return { namespaces: namespaces as string[][] }
     }),
   ]
 }
 
-const renewal = ({ refresh_ttl }: { refresh_ttl?: boolean | undefined }) =>
-  refresh_ttl === undefined ? {} : { refresh_ttl }
+type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> }
+
+/** Without the fields that were not given. */
+const present = <T extends object>(given: T): Present<T> =>
+  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Present<T>

@@ -1,11 +1,10 @@
-// What is swept away with time: temporary threads, old events, expired items, used keys. In charge of doing it in small
-// batches, from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts).
+// What is swept away with time: temporary threads, old events, used keys. In charge of doing it in small batches, from any
+// number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's (item-sweeper.ts).
 
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import * as idempotency from '../db/idempotency.ts'
 import * as queue from '../db/queue.ts'
-import * as store from '../db/store.ts'
 import type { Observe } from '../observe.ts'
 import { createLoop, type Loop } from './loop.ts'
 
@@ -22,7 +21,6 @@ export function createPruner(
     () => queue.sweepDoomed(db, DOOMED_SECONDS, BATCH),
     () => events.prune(db, options.eventTtlSeconds, BATCH),
     () => idempotency.sweep(db, BATCH),
-    () => store.sweepExpired(db, BATCH),
   ]
   return createLoop({
     service: 'prune',

@@ -59,7 +59,7 @@ function inDatabase(db: Database): Backing {
     return id
   }
   const named = <T extends { thread_id: string }>(row: T): T => ({ ...row, thread_id: names.get(row.thread_id) ?? '' })
-  const storage = createStorage({ db, flushed: () => Promise.resolve() })
+  const storage = createStorage({ db, store: { batch: async () => [] }, flushed: () => Promise.resolve() })
   const store = async (what: Parameters<typeof checkpoints.store>[1], thread: string) => {
     await db.rows(sql`insert into threads (thread_id, metadata) values (${idOf(thread)}, '{}') on conflict do nothing`)
     await checkpoints.store(db, what)

@@ -27,7 +27,7 @@ async function openThread(db: Database) {
   await db.rows(sql`insert into threads (thread_id, metadata) values (${thread_id}, '{}')`)
   const langchain = await createLangChainLoader()()
   const codec = createCodec(langchain)
-  const storage = createStorage({ db, flushed: () => Promise.resolve() })
+  const storage = createStorage({ db, store: { batch: async () => [] }, flushed: () => Promise.resolve() })
   const expected = new Map<string, { text: string; run: string }>()
   const print = (items: unknown) => Buffer.from(codec.encode(items, 'test').bytes).toString()
   let step = 0

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { Db } from '../../src/db/db.ts'
 import { ApiError } from '../../src/errors.ts'
 import { createStorage } from '../../src/graph/storage.ts'
+import { createStore } from '../../src/graph/store.ts'
 
 /** A database without rows that fails `times` times before. */
 function failing(times: number, error: Error): Db & { asked(): number } {
@@ -13,7 +14,8 @@ function failing(times: number, error: Error): Db & { asked(): number } {
   return db
 }
 
-const of = (db: Db) => createStorage({ db, flushed: async () => {} })
+const unused = { call: () => Promise.reject(new Error('not called')) }
+const of = (db: Db) => createStorage({ db, store: createStore({ db, executor: unused }), flushed: async () => {} })
 const which = { thread_id: '00000000-0000-4000-8000-000000000000', checkpoint_ns: '' }
 
 test('a graph that reads during an outage gets its answer when that is over', async () => {
