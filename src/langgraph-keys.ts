@@ -81,7 +81,13 @@ const checkpointerSchema = z.strictObject({
     .optional(),
 })
 const storeSchema = z.strictObject({
-  index: z.strictObject({ dims: z.number(), embed: z.string(), fields: z.array(z.string()).optional() }).optional(),
+  index: z
+    .strictObject({
+      dims: z.number('must say how many numbers a vector has'),
+      embed: z.string('must be "provider:model" or "./file.ts:function"'),
+      fields: z.array(z.string()).optional(),
+    })
+    .optional(),
   ttl: z
     .strictObject({
       refresh_on_read: z.boolean().optional(),

@@ -231,7 +231,7 @@ describe('store', () => {
     ['a value that is a list', { value: [] }, 'body.value: must be an object'],
     ['a value that is null', { value: null }, 'body.value: must be an object'],
     ['a negative ttl', { ttl: -1 }, 'body.ttl: must be more than 0'],
-    ['an index', { index: ['$'] }, 'body.index: needs a semantic index, and none is configured: leave it out'],
+    ['an index that is neither false nor fields', { index: true }, 'body.index: must be false, or a list of fields'],
   ])('refuses %s', (_, part, detail) => {
     expect(parse(store.itemPut, { namespace: ['a'], key: 'k', value: {}, ...part })).toBe(detail)
   })

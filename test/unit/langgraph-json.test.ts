@@ -91,6 +91,15 @@ test('the time to live of threads is honoured, in the units of the file', () => 
     expect(read({ graphs, checkpointer: none }).retention).toEqual({})
 })
 
+test('what is said of the store is taken as it is', () => {
+  const store = {
+    index: { dims: 3, embed: './embed.ts:embed', fields: ['title'] },
+    ttl: { refresh_on_read: false, default_ttl: 60, sweep_interval_minutes: 5 },
+  }
+  expect(read({ graphs, store }).store).toEqual(store)
+  expect(read({ graphs }).store).toEqual({})
+})
+
 test('a node_version other than the running one gets a word', () => {
   const [running] = process.versions.node.split('.')
   expect(read({ graphs, node_version: running }).ignored).toEqual([])
@@ -117,7 +126,6 @@ test.each<[string, unknown, string]>([
     'FILE: http.disable_storee is not a known key: did you mean disable_store?',
   ],
   ['an unknown cors key', { graphs, http: { cors: { origin: [] } } }, 'FILE: http.cors.origin is not a known key.'],
-  ['a part of a refused key', { graphs, store: { index: {} } }, 'FILE: store.index is not supported yet: remove it.'],
   [
     'an unknown strategy',
     { graphs, checkpointer: { ttl: { strategy: 'archive' } } },
@@ -132,6 +140,31 @@ test.each<[string, unknown, string]>([
     'another backend',
     { graphs, checkpointer: { backend: 'mongo' } },
     'FILE: checkpointer.backend must be "default": checkpoints are kept in Postgres.',
+  ],
+  [
+    'a part of a refused key',
+    { graphs, ui_config: { shared: [] } },
+    'FILE: ui_config.shared is not supported yet: remove it.',
+  ],
+  [
+    'an index without its size',
+    { graphs, store: { index: { embed: 'openai:x' } } },
+    'FILE: store.index.dims must say how many numbers a vector has.',
+  ],
+  [
+    'an index without what makes its vectors',
+    { graphs, store: { index: { dims: 3 } } },
+    'FILE: store.index.embed must be "provider:model" or "./file.ts:function".',
+  ],
+  [
+    'an unknown key of the store',
+    { graphs, store: { ttl: { default_tt: 1 } } },
+    'FILE: store.ttl.default_tt is not a known key: did you mean default_ttl?',
+  ],
+  [
+    'a time to live of nothing',
+    { graphs, store: { ttl: { default_ttl: 0 } } },
+    'FILE: store.ttl.default_ttl must be minutes, more than 0.',
   ],
   ['no graphs', {}, 'FILE: graphs is missing: name your graphs, as in {"graphs": {"agent": "./agent.ts:graph"}}.'],
   ['empty graphs', { graphs: {} }, 'FILE: graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.'],
