@@ -26,8 +26,10 @@ import { type Observe, silent } from './observe.ts'
 import { createEngine, type Engine } from './runs/engine.ts'
 import { createItemSweeper } from './worker/item-sweeper.ts'
 import { createJournal } from './worker/journal.ts'
+import { createOutbox, type Outbox } from './worker/outbox.ts'
 import { createPruner } from './worker/pruner.ts'
 import { createSweeper } from './worker/sweeper.ts'
+import { createPost } from './worker/webhook-post.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
 
 /** How long connections may take to end once all they carried is over. */
@@ -137,7 +139,9 @@ async function assemble(parts: Parts): Promise<Heddle> {
   const fail = createFail(config.failpoints)
   if (fail) observe({ kind: 'failpoints_set', names: config.failpoints.map(({ name }) => name) })
   const registry = createRegistry({ executor })
+  const webhooks = config.disabled.includes('webhooks') ? undefined : config.webhooks
   let worker: Worker | undefined
+  let outbox: Outbox | undefined
   const engine: Engine = createEngine({
     db,
     bus,
@@ -145,6 +149,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     observe,
     durability: config.durability,
     threadTtl: config.threadTtl,
+    webhooks,
     worker: () => worker,
     fail,
   })
@@ -169,6 +174,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
           }),
         onSettled: engine.settled,
         relief: engine.relief,
+        onOwed: () => outbox?.wake(),
         fail,
       },
       {
@@ -183,7 +189,14 @@ async function assemble(parts: Parts): Promise<Heddle> {
       },
     )
   }
-  const pruner = createPruner({ db, observe }, { eventTtlSeconds: config.eventTtlSeconds, everyMs: 30_000 })
+  if (worker && webhooks) {
+    const post = createPost({ allowPrivate: webhooks.allowPrivate })
+    outbox = createOutbox({ db, post, observe, fail }, { webhooks, version: config.version, pollMs: 1_000 })
+  }
+  const pruner = createPruner(
+    { db, observe },
+    { eventTtlSeconds: config.eventTtlSeconds, webhookTtlSeconds: config.webhooks.ttlSeconds, everyMs: 30_000 },
+  )
   const everyMs = config.sweepIntervalSeconds * 1_000
   const sweeper = createSweeper({ db, observe }, { everyMs, limit: config.sweepLimit })
   const itemMinutes = parts.store.ttl?.sweepMinutes
@@ -193,6 +206,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
   )
   const upkeep = [pruner, sweeper, itemSweeper]
   await worker?.start()
+  outbox?.start()
   if (worker) for (const service of upkeep) service.start()
   const deps = { db, bus, executor, registry, config, observe, engine, store }
   const http = createHttp(deps, allRoutes(deps))
@@ -208,6 +222,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     engine.hangUp()
     await Promise.all(upkeep.map((service) => service.stop()))
     await worker?.stop(config.shutdownGraceSeconds * 1_000, hurry.signal)
+    await outbox?.stop(Math.max(0, until - performance.now()), hurry.signal)
     // What runs elsewhere is told to its readers to the end; with an embedded database nothing does.
     if (db.kind === 'pg') await engine.readersGone(until - performance.now(), hurry.signal)
     engine.close()

@@ -24,7 +24,25 @@ export interface Cors {
 }
 
 /** Groups of routes that langgraph.json can switch off. */
-export type RouteGroup = 'assistants' | 'threads' | 'runs' | 'store' | 'meta'
+export type RouteGroup = 'assistants' | 'threads' | 'runs' | 'store' | 'webhooks' | 'meta'
+
+/** Where webhooks may go, and what they carry. */
+export interface WebhookConfig {
+  /** `whsec_` secrets that each delivery is signed with, all of them; none: it is not signed. */
+  secrets: readonly string[]
+  /** Addresses of private networks and of this machine may be called. */
+  allowPrivate: boolean
+  requireHttps: boolean
+  /** Hosts, and `*.` with a domain for all below it; absent: every host. */
+  allowedDomains?: readonly string[]
+  /** Absent: every port. */
+  allowedPorts?: readonly number[]
+  maxUrlLength: number
+  /** Sent with each delivery. */
+  headers: Readonly<Record<string, string>>
+  /** How long a delivery that has ended can still be listed and replayed. */
+  ttlSeconds: number
+}
 
 /** How a server behaves, whatever its database and bus are. Times are seconds, sizes bytes. */
 export interface ServerConfig {
@@ -62,6 +80,7 @@ export interface ServerConfig {
   executorStallSeconds: number
   /** How long a run that is told to stop may take before its executor child is ended. */
   cancelGraceSeconds: number
+  webhooks: WebhookConfig
   /** Where tests make this process fail; empty in production. */
   failpoints: readonly Failpoint[]
   version: string
@@ -100,6 +119,14 @@ export const defaultServerConfig: ServerConfig = {
   executors: 1,
   executorStallSeconds: 60,
   cancelGraceSeconds: 10,
+  webhooks: {
+    secrets: [],
+    allowPrivate: false,
+    requireHttps: false,
+    maxUrlLength: 65_536,
+    headers: {},
+    ttlSeconds: 604_800,
+  },
   failpoints: [],
   version,
   langsmith: false,
@@ -174,6 +201,12 @@ function serverConfig(env: z.output<typeof environmentSchema>, set: Variables): 
     failpoints: env.HEDDLE_FAILPOINTS ?? defaults.failpoints,
     executorStallSeconds: env.HEDDLE_EXECUTOR_STALL_SECONDS ?? defaults.executorStallSeconds,
     cancelGraceSeconds: env.HEDDLE_CANCEL_GRACE_SECONDS ?? defaults.cancelGraceSeconds,
+    webhooks: {
+      ...defaults.webhooks,
+      secrets: env.HEDDLE_WEBHOOK_SECRET ?? defaults.webhooks.secrets,
+      allowPrivate: env.HEDDLE_WEBHOOK_ALLOW_PRIVATE ?? defaults.webhooks.allowPrivate,
+      ttlSeconds: env.HEDDLE_WEBHOOK_TTL_SECONDS ?? defaults.webhooks.ttlSeconds,
+    },
     ...(env.HEDDLE_EXECUTOR_MEMORY_MB !== undefined && { executorMemoryMb: env.HEDDLE_EXECUTOR_MEMORY_MB }),
     langsmith: traces(set),
   }
@@ -199,11 +232,18 @@ export const processVariables = (): Variables => ({ ...process.env })
 /** The variables in the text of an env file (`KEY=value` lines, quotes and comments as dotenv has them). */
 export const parseEnvFile = (text: string): Record<string, string> => parse(text)
 
-const connections = ['DATABASE_URI', 'POSTGRES_URI', 'POSTGRES_URI_CUSTOM', 'REDIS_URI', 'REDIS_URI_CUSTOM']
+const own = [
+  'DATABASE_URI',
+  'POSTGRES_URI',
+  'POSTGRES_URI_CUSTOM',
+  'REDIS_URI',
+  'REDIS_URI_CUSTOM',
+  'HEDDLE_WEBHOOK_SECRET',
+]
 
 /**
  * What graph code gets as its environment: that of this process over the project's `env`. The addresses of the server's
- * own database and Redis are left out unless the project's `env` names them.
+ * own database and Redis and its secrets are left out unless the project's `env` names them.
  */
 export function executorVariables(
   variables: Variables,
@@ -213,7 +253,7 @@ export function executorVariables(
   return Object.fromEntries(
     all.filter((entry): entry is [string, string] => {
       const [key, value] = entry
-      return value !== undefined && (!connections.includes(key) || Object.hasOwn(projectEnv, key))
+      return value !== undefined && (!own.includes(key) || Object.hasOwn(projectEnv, key))
     }),
   )
 }

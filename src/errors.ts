@@ -12,6 +12,7 @@ const codes = {
   run_not_found: [404, 'The run does not exist.'],
   checkpoint_not_found: [404, 'The checkpoint does not exist.'],
   item_not_found: [404, 'The item does not exist.'],
+  delivery_not_found: [404, 'The webhook delivery does not exist.'],
   version_not_found: [404, 'The assistant version does not exist.'],
   assistant_exists: [409, 'An assistant with this id exists already.'],
   thread_exists: [409, 'A thread with this id exists already.'],

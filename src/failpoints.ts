@@ -27,6 +27,8 @@ export const failpointNames = [
   'before_lease_renewal',
   /** A rescuer has locked lost runs and changed nothing yet. */
   'in_reaper_between_select_update',
+  /** A webhook was answered, and what it was answered is not recorded. */
+  'after_webhook_post_before_mark',
 ] as const
 
 export type FailpointName = (typeof failpointNames)[number]

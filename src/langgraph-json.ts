@@ -4,7 +4,14 @@
 import { readFileSync } from 'node:fs'
 import { dirname, extname, resolve } from 'node:path'
 import type { z } from 'zod'
-import { type Cors, parseEnvFile, type RouteGroup, type ServerConfig, type Variables } from './config.ts'
+import {
+  type Cors,
+  parseEnvFile,
+  type RouteGroup,
+  type ServerConfig,
+  type Variables,
+  type WebhookConfig,
+} from './config.ts'
 import { ConfigError } from './errors.ts'
 import {
   type corsSchema,
@@ -18,6 +25,7 @@ import {
   refusedKeys,
   routeGroups,
 } from './langgraph-keys.ts'
+import { readWebhooks } from './langgraph-webhooks.ts'
 
 /** A graph as langgraph.json names it; `path` is absolute. */
 export interface ProjectGraph {
@@ -38,6 +46,7 @@ export interface Project {
   /** Absolute path of the env file, where `env` is one. */
   envFile?: string
   cors: Partial<Cors>
+  webhooks: Partial<WebhookConfig>
   disabled: RouteGroup[]
   /** How long threads are kept. */
   retention: Partial<Pick<ServerConfig, 'threadTtl' | 'sweepIntervalSeconds' | 'sweepLimit'>>
@@ -60,7 +69,7 @@ export function readProject(path: string, variables: Variables): Project {
   const stripped = Object.fromEntries(Object.entries(raw).filter(([key]) => !Object.hasOwn(ignoredKeys, key)))
   const parsed = projectSchema.safeParse(stripped)
   if (!parsed.success) throw wrong(sentence(parsed.error.issues[0]))
-  const { graphs, env, node_version, http = {}, checkpointer, store = {} } = parsed.data
+  const { graphs, env, node_version, webhooks = {}, http = {}, checkpointer, store = {} } = parsed.data
   if (Object.keys(graphs).length === 0)
     throw wrong('graphs names no graph: add one, as in {"agent": "./agent.ts:graph"}.')
   const taken = readEnv(env, dir, variables, wrong)
@@ -71,6 +80,7 @@ export function readProject(path: string, variables: Variables): Project {
     env: taken.env,
     ...(typeof env === 'string' && { envFile: resolve(dir, env) }),
     cors: readCors(http.cors ?? {}, wrong),
+    webhooks: readWebhooks(webhooks, { ...taken.env, ...variables }, wrong),
     disabled: routeGroups.filter((name) => (http as Record<string, unknown>)[`disable_${name}`] === true),
     retention: readRetention(checkpointer?.ttl ?? {}),
     store,

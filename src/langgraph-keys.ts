@@ -25,7 +25,6 @@ export const ignoredKeys: Record<string, string> = {
 export const refusedKeys: Record<string, string> = {
   auth: later,
   encryption: later,
-  webhooks: later,
   ui: later,
   ui_config: later,
   node_loader: later,
@@ -46,9 +45,11 @@ export const refusedCheckpointer: Record<string, string> = {
   path: 'is not supported: checkpoints are kept in the database of the server; remove it',
   serde: 'is not supported: there is one format, and nothing in it is executed; remove it',
 }
-export const routeGroups = ['assistants', 'threads', 'runs', 'store', 'meta'] as const
+export const routeGroups = ['assistants', 'threads', 'runs', 'store', 'webhooks', 'meta'] as const
 // Not served at all, so switching them off is granted already.
-const absent = ['disable_mcp', 'disable_a2a', 'disable_ui', 'disable_webhooks']
+const absent = ['disable_mcp', 'disable_a2a', 'disable_ui']
+
+const domain = /^(\*\.)?[^\s*/:@]+$/
 
 export const graphSchema = z.union(
   [z.string(), z.strictObject({ path: z.string(), description: z.string().optional() })],
@@ -63,6 +64,19 @@ export const corsSchema = z.strictObject({
   expose_headers: z.array(z.string()).optional(),
   allow_credentials: z.boolean().optional(),
   max_age: z.number().int().nonnegative().optional(),
+})
+export const webhooksSchema = z.strictObject({
+  env_prefix: z.string().min(1, 'must not be empty').optional(),
+  url: z
+    .strictObject({
+      require_https: z.boolean().optional(),
+      allowed_domains: z.array(z.string().regex(domain, 'must be a host, or *. and a domain')).optional(),
+      allowed_ports: z.array(z.number().int().min(1).max(65_535)).optional(),
+      max_url_length: z.number().int().min(1).max(65_536).optional(),
+      disable_loopback: z.boolean().optional(),
+    })
+    .optional(),
+  headers: z.record(z.string(), z.string()).optional(),
 })
 const switches = Object.fromEntries(
   [...routeGroups.map((name) => `disable_${name}`), ...absent].map((key) => [key, z.boolean().optional()]),
@@ -108,6 +122,7 @@ export const projectSchema = z.strictObject({
   node_version: z.union([z.string(), z.number()]).optional(),
   checkpointer: checkpointerSchema.optional(),
   store: storeSchema.optional(),
+  webhooks: webhooksSchema.optional(),
   http: z.strictObject({ cors: corsSchema.optional(), ...switches }).optional(),
 })
 
@@ -123,6 +138,8 @@ export function knownKeys(path: string): string[] {
     'store.ttl': storeSchema.shape.ttl.unwrap().shape,
   }[path]
   if (inStore) return Object.keys(inStore)
+  if (path === 'webhooks') return Object.keys(webhooksSchema.shape)
+  if (path === 'webhooks.url') return Object.keys(webhooksSchema.shape.url.unwrap().shape)
   return path === 'http.cors' ? Object.keys(corsSchema.shape) : ['path', 'description']
 }
 

@@ -43,6 +43,17 @@ export type Observation =
   | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
   /** Threads whose time was over, deleted or left with their latest checkpoints, and those where leftovers were looked for. */
   | { kind: 'threads_swept'; deleted: number; pruned: number; collected: number }
+  | { kind: 'webhook_delivered'; delivery_id: string; run_id: string; attempt: number; status: number; ms: number }
+  /** `again_in_s` is absent where it is not tried again. */
+  | {
+      kind: 'webhook_failed'
+      delivery_id: string
+      run_id: string
+      attempt: number
+      reason: string
+      ms: number
+      again_in_s?: number
+    }
   | { kind: 'database_failed'; where: string; error: unknown }
   /** Something that needs the database works again, after `database_failed`. */
   | { kind: 'database_restored'; where: string; down_ms: number }

@@ -21,6 +21,13 @@ const flag = z
   .transform((value) => ['true', '1', 'yes', 'on'].includes(value))
   .optional()
 
+/** The key in a secret of the Standard Webhooks specification; undefined where it is none. */
+export function webhookKey(secret: string): Buffer | undefined {
+  const [, base64 = ''] = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(secret) ?? []
+  const key = Buffer.from(base64, 'base64')
+  return key.length >= 24 && key.length <= 64 ? key : undefined
+}
+
 const address = (schemes: readonly string[]) =>
   z
     .string()
@@ -59,6 +66,15 @@ const failpoints = z
   })
   .optional()
 
+const secrets = z
+  .string()
+  .transform((text) => text.split(/[\s,]+/).filter((secret) => secret !== ''))
+  .refine(
+    (list) => list.every((secret) => webhookKey(secret) !== undefined),
+    'must be secrets separated by commas, each "whsec_" and then 24 to 64 bytes in base64, as `echo "whsec_$(openssl rand -base64 32)"` makes them',
+  )
+  .optional()
+
 /** How every variable that has an effect is read. */
 export const environmentSchema = z.object({
   DATABASE_URI: postgres,
@@ -87,6 +103,9 @@ export const environmentSchema = z.object({
   HEDDLE_EXECUTOR_MEMORY_MB: whole(64, 1_048_576),
   HEDDLE_EXECUTOR_STALL_SECONDS: whole(0, 86_400),
   HEDDLE_CANCEL_GRACE_SECONDS: whole(1, 3600),
+  HEDDLE_WEBHOOK_SECRET: secrets,
+  HEDDLE_WEBHOOK_ALLOW_PRIVATE: flag,
+  HEDDLE_WEBHOOK_TTL_SECONDS: whole(1, 315_360_000),
   HEDDLE_FAILPOINTS: failpoints,
   CORS_ALLOW_ORIGINS: origins,
   PORT: whole(0, 65_535),

@@ -177,6 +177,30 @@ create table threads (
   constraint threads_ttl_strategy_check CHECK ((ttl_strategy = ANY (ARRAY['delete'::text, 'keep_latest'::text])))
 );
 
+create table webhook_deliveries (
+  delivery_id uuid not null,
+  run_id uuid not null,
+  thread_id uuid not null,
+  thread_metadata jsonb not null,
+  url text not null,
+  host text not null default split_part(url, '/'::text, 3),
+  body text not null,
+  size integer not null default octet_length(body),
+  status text not null default 'pending'::text,
+  attempts integer not null default 0,
+  due_at timestamp with time zone not null default clock_timestamp(),
+  claim uuid,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  last_attempt_at timestamp with time zone,
+  ended_at timestamp with time zone,
+  last_status integer,
+  last_error text,
+  constraint webhook_deliveries_check CHECK (((status = 'pending'::text) = (ended_at IS NULL))),
+  constraint webhook_deliveries_pkey PRIMARY KEY (delivery_id),
+  constraint webhook_deliveries_run_id_key UNIQUE (run_id),
+  constraint webhook_deliveries_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text])))
+);
+
 create table workers (
   worker_id uuid not null,
   lease_until timestamp with time zone not null,
@@ -207,3 +231,5 @@ CREATE INDEX threads_expiring ON public.threads USING btree (expires_at) WHERE (
 CREATE INDEX threads_leftovers ON public.threads USING btree (thread_id) WHERE leftovers;
 CREATE INDEX threads_metadata ON public.threads USING gin (metadata jsonb_path_ops);
 CREATE INDEX threads_updated ON public.threads USING btree (updated_at DESC, thread_id) WHERE (doomed_at IS NULL);
+CREATE INDEX webhook_deliveries_due ON public.webhook_deliveries USING btree (host, due_at, delivery_id) WHERE (status = 'pending'::text);
+CREATE INDEX webhook_deliveries_ended ON public.webhook_deliveries USING btree (ended_at) WHERE (status <> 'pending'::text);

@@ -95,6 +95,14 @@ export function entry(seen: Observation): Entry {
       return ['warn', `${seen.key} is ignored: ${seen.reason}`]
     case 'event_loop_delayed':
       return ['warn', `${seen.where} was held up`, { ms: round(seen.ms) }]
+    case 'webhook_delivered':
+      return ['debug', 'webhook delivered', { ...webhookOf(seen), status: seen.status }]
+    case 'webhook_failed':
+      return [
+        'warn',
+        seen.again_in_s === undefined ? 'webhook given up' : 'webhook not delivered, and tried again',
+        { ...webhookOf(seen), reason: seen.reason, again_in_s: seen.again_in_s },
+      ]
     case 'database_failed':
       return ['error', `database: ${seen.where}`, failure(seen.error)]
     case 'database_restored':
@@ -155,6 +163,13 @@ function createdEntry({ run_id, thread_id, strategy, waits }: Extract<Observatio
   const level = waits.reason === 'no_free_slot' ? 'debug' : 'info'
   return [level, `run created, waits for ${words}`, { ...run, ...waits }]
 }
+
+const webhookOf = (seen: { delivery_id: string; run_id: string; attempt: number; ms: number }) => ({
+  delivery_id: seen.delivery_id,
+  run_id: seen.run_id,
+  attempt: seen.attempt,
+  ms: round(seen.ms),
+})
 
 const runOf = (seen: { run_id: string; thread_id: string; attempt: number }) => ({
   run_id: seen.run_id,

@@ -40,6 +40,7 @@ export function readSetting(options: ServeOptions, role: StartOptions['role'] = 
     config: {
       ...environment.server,
       cors: { ...environment.server.cors, ...project.cors },
+      webhooks: { ...environment.server.webhooks, ...project.webhooks },
       disabled: project.disabled,
       ...project.retention,
       executors: options.executors ?? defaultExecutors(role),

@@ -8,6 +8,7 @@ import * as store from './store.ts'
 import * as system from './system.ts'
 import * as threadRuns from './thread-runs.ts'
 import * as threads from './threads.ts'
+import * as webhooks from './webhooks.ts'
 
 const isEndpoint = (value: unknown): value is Endpoint =>
   typeof value === 'object' && value !== null && 'method' in value && 'path' in value && 'reply' in value
@@ -20,6 +21,7 @@ export const allEndpoints: readonly (readonly [string, Endpoint])[] = [
   threadRuns,
   statelessRuns,
   store,
+  webhooks,
   system,
 ].flatMap((module) =>
   Object.entries(module).flatMap(([name, value]) => (isEndpoint(value) ? [[name, value] as const] : [])),

@@ -121,7 +121,7 @@ const common = {
   strict_resume: c.or(z.boolean(), false),
   langsmith_tracer: c.maybe(tracer),
   on_disconnect: c.or(z.enum(['cancel', 'continue']), 'continue'),
-  webhook: c.unsupported('webhooks are not supported: leave it out'),
+  webhook: c.maybe(z.string().min(1).max(65_536)),
 }
 
 /** What creating a run takes. `input` null or absent (and no command) goes on from the thread's state. */
@@ -146,6 +146,8 @@ export interface RunCreate {
   strict_resume: boolean
   langsmith_tracer?: { project_name?: string; example_id?: string }
   on_disconnect: 'cancel' | 'continue'
+  /** Where to say that the run has ended, and how. */
+  webhook?: string
   multitask_strategy: MultitaskStrategy
   if_not_exists: 'create' | 'reject'
   /** `delete` only for stateless runs: the thread made for the run goes when it ends. */
@@ -159,7 +161,7 @@ const isEmpty = (input: unknown): boolean =>
   input === undefined || input === null || (typeof input === 'object' && Object.keys(input).length === 0)
 
 function toRunCreate(given: Common, own: Own, context: z.RefinementCtx): RunCreate {
-  const { webhook: _webhook, checkpoint_during, ...kept } = given
+  const { checkpoint_during, ...kept } = given
   if (given.command && !isEmpty(given.input)) {
     context.addIssue({ code: 'custom', path: ['input'], message: 'cannot be given together with command' })
   }

@@ -6,6 +6,7 @@ import type { CheckpointPut, WritesPut } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { json, storable } from './json.ts'
 import { join, type Sql, sql } from './sql.ts'
+import { owe } from './webhooks.ts'
 
 /** What one run brings to a batch. */
 export interface Entry {
@@ -28,6 +29,8 @@ export interface Settlement {
   settled_status: 'idle' | 'interrupted' | 'error'
   last_seq: number
   doom: boolean
+  /** The run names a webhook, which is owed its end. */
+  webhook?: boolean
 }
 
 /** Writes a batch; gives the indexes of the entries that were written, the others lost their lease. `unsettled`: all but its
@@ -143,6 +146,8 @@ const kept = (column: Sql, replaced: Sql): Sql => sql`${replaced} = case
 function settlements(entries: readonly Entry[]): Sql[] {
   const rows = entries.flatMap(({ settle }, i) => (settle ? [{ i: i + 1, ...settle }] : []))
   if (!rows.length) return []
+  // Columns only where they are used: a run's arguments may be large.
+  const owes = rows.some(({ webhook }) => webhook)
   return [
     sql`, settled as (select f.thread_id, f.run_id, n.* from unnest(${rows.map((r) => r.i)}::int[],
       ${rows.map((r) => r.status)}::text[], ${rows.map((r) => (r.error === null ? null : json(r.error)))}::text[],
@@ -151,15 +156,18 @@ function settlements(entries: readonly Entry[]): Sql[] {
       as n(i, status, error, "values", interrupts, settled_status, last_seq, doom) join fence f using (i))`,
     sql`, ended_runs as (update runs r set status = s.status, error = s.error::json, worker_id = null,
       ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s
-      where r.run_id = s.run_id and r.cancel_action is distinct from 'rollback' returning r.run_id)`,
+      where r.run_id = s.run_id and r.cancel_action is distinct from 'rollback' returning ${owes ? sql`r.*` : sql`r.run_id`})`,
     sql`, left_threads as (update threads t set held_by = null, settled_status = s.settled_status, error = s.error::json,
       "values" = coalesce(s."values"::json, t."values"), interrupts = s.interrupts::json, last_seq = s.last_seq,
       updated_at = clock_timestamp(), state_updated_at = clock_timestamp(),
       expires_at = case when t.ttl_minutes is not null then clock_timestamp() + t.ttl_minutes * interval '1 minute' end,
       doomed_at = case when s.doom then clock_timestamp() end, leftovers = t.leftovers or s.status <> 'success'
       from settled s join ended_runs using (run_id) where t.thread_id = s.thread_id)`,
+    ...(owes ? [sql`, owed as (${owe(sql`ended_runs`, NEW_VALUES)})`] : []),
   ]
 }
+
+const NEW_VALUES = sql`coalesce((select s."values"::json from settled s where s.run_id = r.run_id), t."values")`
 
 /** All blobs of a batch travel as one binary parameter, because an array of bytea would go as hex text. */
 class Bodies {

@@ -4,6 +4,7 @@
 import { type Db, one } from './db.ts'
 import { json } from './json.ts'
 import { sql } from './sql.ts'
+import { owe } from './webhooks.ts'
 
 /** A run this worker owns now. */
 export interface Claimed {
@@ -143,10 +144,12 @@ export const end = (
         doomed_at = case when ${how.doom} then clock_timestamp() else t.doomed_at end
       where t.held_by = ${runId} returning t.thread_id, t.last_seq),
     e as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
-      select t.thread_id, t.last_seq - ${how.last.count}::int + 1, t.last_seq, ${runId}, ${how.last.batch} from t)
-    update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
+      select t.thread_id, t.last_seq - ${how.last.count}::int + 1, t.last_seq, ${runId}, ${how.last.batch} from t),
+    r as (update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
       cancel_reason = coalesce(cancel_reason, ${how.reason}), ended_at = clock_timestamp(), updated_at = clock_timestamp()
-    where run_id = ${runId} and status = 'running' returning run_id`)
+    where run_id = ${runId} and status = 'running' returning *),
+    owed as (${owe(sql`r`)})
+    select run_id from r`)
 
 /** Locks the thread if the run still holds it at that epoch. */
 export const lockHeld = (db: Db, held: { run_id: string; thread_id: string; epoch: number }): Promise<unknown[]> =>

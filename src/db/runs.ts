@@ -6,6 +6,7 @@ import { type Db, one } from './db.ts'
 import { json } from './json.ts'
 import { and, type Sql, sql } from './sql.ts'
 import { present, type ThreadTtl, timeToLive } from './threads.ts'
+import { owe } from './webhooks.ts'
 
 export type RunStatus = 'pending' | 'running' | 'success' | 'error' | 'timeout' | 'interrupted'
 
@@ -242,8 +243,8 @@ const doomed = sql`doomed as (update threads set doomed_at = clock_timestamp() f
 export const interruptPending = (db: Db, runIds: readonly string[], reason: string): Promise<{ run_id: string }[]> =>
   db.rows(sql`with r as (update runs set status = 'interrupted', cancel_reason = ${reason}, ended_at = clock_timestamp(),
       updated_at = clock_timestamp()
-      where run_id = any(${runIds}::uuid[]) and status = 'pending' returning run_id, thread_id, temporary),
-    ${doomed} select run_id from r`)
+      where run_id = any(${runIds}::uuid[]) and status = 'pending' returning *),
+    ${doomed}, owed as (${owe(sql`r`)}) select run_id from r`)
 
 /** Removes runs that wait, as rollback does. Under the thread's lock. */
 export const deletePending = (db: Db, runIds: readonly string[]): Promise<{ run_id: string }[]> =>
@@ -286,6 +287,7 @@ export const toCancel = (
     ])} order by r.ordinal`,
   )
 
-/** Removes a run that has ended but not its events, so that the thread's log has no gap. */
+/** Removes a run that has ended but not its events, so that the thread's log has no gap. Its webhook hears nothing of it. */
 export const removeKeepingLog = (db: Db, runId: string): Promise<unknown> =>
-  db.rows(sql`delete from runs where run_id = ${runId} and status not in ('pending', 'running')`)
+  db.rows(sql`with gone as (delete from runs where run_id = ${runId} and status not in ('pending', 'running') returning run_id)
+    delete from webhook_deliveries where run_id in (select run_id from gone)`)

@@ -17,6 +17,7 @@ export const truncate = (
       await tx.rows(sql`delete from runs`)
     }
     if (parts.runs || parts.threads) await tx.rows(sql`delete from idempotency_keys`)
+    if (parts.runs || parts.threads) await tx.rows(sql`delete from webhook_deliveries`)
     if (parts.checkpointer) {
       await tx.rows(sql`delete from checkpoint_writes`)
       await tx.rows(sql`delete from checkpoint_values`)

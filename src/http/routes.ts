@@ -8,6 +8,7 @@ import { stateRoutes } from './state.ts'
 import { storeRoutes } from './store.ts'
 import { systemRoutes } from './system.ts'
 import { threadRoutes } from './threads.ts'
+import { webhookRoutes } from './webhooks.ts'
 
 export const allRoutes = (deps: HttpDeps): Route[] => [
   ...assistantRoutes(deps),
@@ -15,5 +16,6 @@ export const allRoutes = (deps: HttpDeps): Route[] => [
   ...stateRoutes(deps),
   ...runRoutes(deps),
   ...storeRoutes(deps),
+  ...webhookRoutes(deps),
   ...systemRoutes(deps),
 ]

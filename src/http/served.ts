@@ -9,6 +9,7 @@ const groups: Readonly<Record<Endpoint['tag'], RouteGroup>> = {
   Runs: 'runs',
   'Stateless runs': 'runs',
   Store: 'store',
+  Webhooks: 'webhooks',
   System: 'meta',
 }
 

@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { v7 } from 'uuid'
+import type { WebhookConfig } from '../config.ts'
 import type { RunCreate } from '../contract/runs.ts'
 import type { AssistantRow } from '../db/assistants.ts'
 import * as assistants from '../db/assistants.ts'
@@ -16,6 +17,7 @@ import { ApiError } from '../errors.ts'
 import type { RunArguments } from '../executor/protocol.ts'
 import type { Registry } from '../graph/registry.ts'
 import { type CancelPlan, planCancel } from './cancel.ts'
+import { webhookOf } from './webhooks.ts'
 
 /** Asks for a run. */
 export interface CreateRequest {
@@ -58,6 +60,8 @@ export interface CreateDeps {
   durability: 'sync' | 'async' | 'exit'
   /** The time to live of threads that are made for runs. */
   threadTtl?: threads.ThreadTtl | undefined
+  /** Absent where webhooks are switched off. */
+  webhooks?: WebhookConfig | undefined
 }
 
 /** Assistants as they were last read, to begin with; whether they are still so is asked with each use. */
@@ -278,7 +282,7 @@ function argumentsOf(
   ids: { run_id: string; thread_id: string },
   assistant: AssistantRow,
   thread: Pick<runs.LockedThread, 'config'>,
-): RunArguments & { on_disconnect: string; stream_resumable: boolean } {
+): RunArguments & { on_disconnect: string; stream_resumable: boolean; webhook?: string } {
   const { body } = request
   const configurable = (config: Record<string, unknown>): Record<string, unknown> =>
     (config.configurable as Record<string, unknown> | undefined) ?? {}
@@ -310,6 +314,7 @@ function argumentsOf(
     ...(body.feedback_keys !== undefined && { feedback_keys: body.feedback_keys }),
     ...(body.langsmith_tracer !== undefined && { langsmith_tracer: body.langsmith_tracer }),
     on_disconnect: body.on_disconnect,
+    ...(body.webhook !== undefined && { webhook: webhookOf(body.webhook, deps.webhooks) }),
   }
 }
 

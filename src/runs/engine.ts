@@ -2,6 +2,7 @@
 // whoever starts a run hears all of it; the parts do the work.
 
 import type { Bus } from '../bus/bus.ts'
+import type { WebhookConfig } from '../config.ts'
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import type { Claimed } from '../db/queue.ts'
@@ -27,6 +28,7 @@ import {
 } from './join.ts'
 import { createPressure } from './pressure.ts'
 import { createTails, type Tail } from './tails.ts'
+import { webhookOf } from './webhooks.ts'
 
 const ASK_AFTER_MS = 1_000
 
@@ -63,7 +65,7 @@ export type Events = (signal: AbortSignal) => AsyncGenerator<SentEvent, void, un
 export interface Engine {
   /** Creates a run and leaves it to itself. */
   create(request: CreateRequest): Promise<Started>
-  /** Creates runs, or none where one asks for an assistant that does not exist. */
+  /** Creates runs, or none where one asks for an assistant that does not exist, or names a webhook that it must not. */
   createMany(requests: readonly CreateRequest[]): Promise<Started[]>
   /** Creates a run and follows it from its first event. */
   stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
@@ -107,6 +109,8 @@ export function createEngine(deps: {
   durability: 'sync' | 'async' | 'exit'
   /** The time to live of threads that are made for runs. */
   threadTtl?: ThreadTtl | undefined
+  /** Absent where webhooks are switched off. */
+  webhooks?: WebhookConfig | undefined
   /** Asked late, because the worker is made after the engine. */
   worker: () => LocalWorker | undefined
   /** Called at failpoints, in tests. */
@@ -114,8 +118,8 @@ export function createEngine(deps: {
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
-  const { registry, durability, threadTtl } = deps
-  const creating = { db, registry, durability, threadTtl, known: new Map() }
+  const { registry, durability, threadTtl, webhooks } = deps
+  const creating = { db, registry, durability, threadTtl, webhooks, known: new Map() }
   const cancelling = { db, bus, fail: deps.fail }
   const locals = new Map<string, Set<(result: Result) => void>>()
   const pressure = createPressure()
@@ -210,6 +214,7 @@ export function createEngine(deps: {
     create: leave,
 
     async createMany(requests) {
+      for (const { body } of requests) if (body.webhook !== undefined) webhookOf(body.webhook, deps.webhooks)
       const asked = new Map(requests.map((request) => [request.body.assistant_id, request]))
       await Promise.all([...asked.values()].map((request) => readAssistant(db, creating, request)))
       const [first, ...others] = requests

@@ -159,6 +159,9 @@ function jobOf(claimed: Claimed): Job {
   }
 }
 
+/** Whether somebody is owed word of the run's end. */
+export const namesWebhook = ({ kwargs }: Pick<Claimed, 'kwargs'>): boolean => kwargs.webhook !== undefined
+
 /** The exhaustive switch over what is to be done. */
 async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): Promise<Finished> {
   switch (verdict.do) {
@@ -170,7 +173,10 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
       }
       const events = lastEvents(settlement.status, error)
       try {
-        await deps.journal.append({ events, settle: { ...settlement, doom: claimed.temporary } })
+        await deps.journal.append({
+          events,
+          settle: { ...settlement, doom: claimed.temporary, webhook: namesWebhook(claimed) },
+        })
       } catch (failure) {
         // Nobody had told us yet.
         if (failure instanceof RollbackWished) return rollBack(deps.db, claimed)

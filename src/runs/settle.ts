@@ -6,7 +6,7 @@ import { transitions } from './lifecycle.ts'
 
 /** What to do with a run whose executor is done with it. */
 export type Verdict =
-  | { do: 'settle'; settlement: Omit<Settlement, 'last_seq' | 'doom'>; error: RunError | null }
+  | { do: 'settle'; settlement: Omit<Settlement, 'last_seq' | 'doom' | 'webhook'>; error: RunError | null }
   /** Remove the run and its checkpoints, and leave the thread as it was before. */
   | { do: 'roll_back' }
   /** Put it back into the queue; `uncharge` when it was not its own fault, `suspect` to have it run alone. */

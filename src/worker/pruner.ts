@@ -1,10 +1,12 @@
-// What is swept away with time: temporary threads, old events, used keys. In charge of doing it in small batches, from any
-// number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's (item-sweeper.ts).
+// What is swept away with time: temporary threads, old events, used keys, old deliveries. In charge of doing it in small batches,
+// from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's
+// (item-sweeper.ts).
 
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import * as idempotency from '../db/idempotency.ts'
 import * as queue from '../db/queue.ts'
+import * as webhooks from '../db/webhooks.ts'
 import type { Observe } from '../observe.ts'
 import { createLoop, type Loop } from './loop.ts'
 
@@ -14,13 +16,14 @@ const DOOMED_SECONDS = 60
 
 export function createPruner(
   deps: { db: Db; observe: Observe },
-  options: { eventTtlSeconds: number; everyMs: number },
+  options: { eventTtlSeconds: number; webhookTtlSeconds: number; everyMs: number },
 ): Loop {
   const { db, observe } = deps
   const sweeps: (() => Promise<number>)[] = [
     () => queue.sweepDoomed(db, DOOMED_SECONDS, BATCH),
     () => events.prune(db, options.eventTtlSeconds, BATCH),
     () => idempotency.sweep(db, BATCH),
+    () => webhooks.prune(db, options.webhookTtlSeconds, BATCH),
   ]
   return createLoop({
     service: 'prune',

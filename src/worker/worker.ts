@@ -12,7 +12,7 @@ import type { Observe } from '../observe.ts'
 import { CANCEL_CHANNEL } from '../runs/cancel.ts'
 import { type Cap, createCap, type StreamLimits } from '../runs/cap.ts'
 import type { LocalWorker } from '../runs/engine.ts'
-import { type Execution, execute, type Finished } from '../runs/execute.ts'
+import { type Execution, execute, type Finished, namesWebhook } from '../runs/execute.ts'
 import type { Result } from '../runs/join.ts'
 import { threadChannel } from '../runs/tails.ts'
 import type { Append, Held, Journal } from './journal.ts'
@@ -58,6 +58,8 @@ export function createWorker(
     onSettled: (runId: string, result: Result) => void
     /** Waited for before more runs are claimed. */
     relief: () => Promise<void>
+    /** Called when a run that ended here owes word of it to a webhook. */
+    onOwed?: () => void
     /** Called at failpoints, in tests. */
     fail?: Fail | undefined
   },
@@ -194,12 +196,13 @@ export function createWorker(
     await new Promise(setImmediate)
   }
 
-  function announce({ run_id, thread_id, attempt }: Claimed, finished: Finished, ms: number): void {
+  function announce({ run_id, thread_id, attempt, kwargs }: Claimed, finished: Finished, ms: number): void {
     const run = { run_id, thread_id, attempt }
     switch (finished.as) {
       case 'settled': {
         const { status: outcome, error } = finished
         deps.onSettled(run_id, finished.result)
+        if (namesWebhook({ kwargs })) deps.onOwed?.()
         observe({ kind: 'run_settled', ...run, outcome, ms, ...(error !== undefined && { error }) })
         break
       }

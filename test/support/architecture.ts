@@ -32,6 +32,7 @@ const layerOfFile: Record<string, string> = {
   failpoints: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',
+  'langgraph-webhooks': 'config',
 }
 
 /** Packages that only one layer may know. */

@@ -1,0 +1,124 @@
+// Sending one webhook over the network. In charge of connecting only to addresses that may be connected to, looked at when the
+// connection is made, so that a name cannot come to mean another address in between; and of an answer's bounds in time and
+// size. Follows no redirect, keeps no connection, and gives nothing of what the receiver wrote to anybody.
+
+import { lookup, Resolver } from 'node:dns/promises'
+import * as http from 'node:http'
+import * as https from 'node:https'
+import { isIP, type LookupFunction } from 'node:net'
+import { hostOf, isAllowed } from '../runs/webhooks.ts'
+import type { Answer, NoAnswer } from './webhook-verdict.ts'
+
+/** Sends a body to a URL. Never rejects. */
+export type Post = (to: {
+  url: string
+  headers: Readonly<Record<string, string>>
+  body: string
+  signal: AbortSignal
+}) => Promise<Answer | NoAnswer>
+
+/** The addresses of a name. */
+export type Resolve = (name: string) => Promise<string[]>
+
+const TIMEOUT_MS = 15_000
+const MAX_ANSWER_BYTES = 64 * 1024
+
+class NotAllowed extends Error {}
+class TooSlow extends Error {}
+
+/** Posts to http and https URLs. */
+export function createPost(options: {
+  allowPrivate: boolean
+  resolve?: Resolve
+  /** For everything from looking up the name to the end of the answer. */
+  timeoutMs?: number
+}): Post {
+  const { allowPrivate, timeoutMs = TIMEOUT_MS } = options
+  const resolve = options.resolve ?? (allowPrivate ? resolveAsSystem : resolveInDns)
+
+  // Node asks this for names only, each time it connects, and connects to nothing else than what it is given.
+  const lookupAllowed: LookupFunction = (name, how, callback) => {
+    resolve(name.replace(/\.$/, '')).then(
+      (addresses) => {
+        const found = addresses.filter((address) => isAllowed(address, allowPrivate))
+        const [first] = found
+        if (first === undefined) callback(new NotAllowed(), '')
+        else if (how.all)
+          callback(
+            null,
+            found.map((address) => ({ address, family: isIP(address) })),
+          )
+        else callback(null, first, isIP(first))
+      },
+      (error: NodeJS.ErrnoException) => callback(error, ''),
+    )
+  }
+
+  return ({ url, headers, body, signal }) =>
+    new Promise((done) => {
+      const target = new URL(url)
+      const host = hostOf(target)
+      if (isIP(host) !== 0 && !isAllowed(host, allowPrivate)) return done(reasonOf(new NotAllowed(), timeoutMs))
+      const { request: send } = target.protocol === 'https:' ? https : http
+      // A connection of its own: one that was kept may be closed at its other end, and names are looked up anew.
+      const request = send(target, { method: 'POST', headers, lookup: lookupAllowed, agent: false, signal })
+      const timer = setTimeout(() => request.destroy(new TooSlow()), timeoutMs)
+      request.on('error', (error) => done(reasonOf(error, timeoutMs)))
+      request.on('close', () => clearTimeout(timer))
+      request.on('response', (response) => {
+        let left = MAX_ANSWER_BYTES
+        response.on('data', (chunk: Buffer) => {
+          left -= chunk.length
+          if (left <= 0) request.destroy()
+        })
+        // The status says it all: a body is heard out, within bounds, because some servers take it ill otherwise.
+        response.on('error', () => {})
+        response.on('close', () =>
+          done({ status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'] }),
+        )
+      })
+      request.end(body)
+    })
+}
+
+/** As every program of this machine does, with its hosts file and search domains. */
+const resolveAsSystem: Resolve = async (name) => (await lookup(name, { all: true })).map(({ address }) => address)
+
+/** In the DNS alone. The system's way would hold one of Node's few threads for as long as a name server is silent, and files
+ *  and other lookups wait behind it. */
+const resolveInDns: Resolve = async (name) => {
+  const resolver = new Resolver({ timeout: 3_000, tries: 2 })
+  const found = await Promise.allSettled([resolver.resolve4(name), resolver.resolve6(name)])
+  const addresses = found.flatMap((each) => (each.status === 'fulfilled' ? each.value : []))
+  const failed = found.find((each) => each.status === 'rejected')
+  if (addresses.length === 0 && failed !== undefined) throw failed.reason
+  return addresses
+}
+
+const words: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'refused the connection',
+  ECONNRESET: 'closed the connection without an answer',
+  EPIPE: 'closed the connection without an answer',
+  ENOTFOUND: 'was not found in the DNS',
+  ENODATA: 'was not found in the DNS',
+  ESERVFAIL: 'was not found in the DNS',
+  ETIMEOUT: 'was not found in the DNS in time',
+  EAI_AGAIN: 'was not found in the DNS in time',
+  ETIMEDOUT: 'could not be reached',
+  EHOSTUNREACH: 'could not be reached',
+  ENETUNREACH: 'could not be reached',
+}
+
+function reasonOf(error: NodeJS.ErrnoException, timeoutMs: number): NoAnswer {
+  if (error instanceof NotAllowed) {
+    const reason =
+      'The receiver is in a private network or on this machine, which is not allowed here (HEDDLE_WEBHOOK_ALLOW_PRIVATE).'
+    return { reason, final: true }
+  }
+  if (error instanceof TooSlow)
+    return { reason: `The receiver did not answer within ${timeoutMs / 1_000} s.`, final: false }
+  const code = error.code ?? 'unknown error'
+  const isTls = /CERT|TLS|SSL|SELF_SIGNED|SIGNATURE|EPROTO/.test(code)
+  const what = words[code] ?? (isTls ? `could not be trusted (${code})` : `could not be talked to (${code})`)
+  return { reason: `The receiver ${what}.`, final: false }
+}
