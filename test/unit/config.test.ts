@@ -52,6 +52,9 @@ test('every variable of the server is read', () => {
     HEDDLE_BODY_LIMIT_BYTES: '2048',
     HEDDLE_LEASE_SECONDS: '3',
     HEDDLE_EXECUTOR_MEMORY_MB: '512',
+    HEDDLE_WEBHOOK_SECRET: `whsec_${'a'.repeat(32)}, whsec_${'b'.repeat(43)}=`,
+    HEDDLE_WEBHOOK_ALLOW_PRIVATE: 'true',
+    HEDDLE_WEBHOOK_TTL_SECONDS: '60',
     CORS_ALLOW_ORIGINS: 'https://a.example, https://b.example',
     PORT: '8000',
     LANGSMITH_TRACING: 'true',
@@ -74,6 +77,12 @@ test('every variable of the server is read', () => {
       bodyLimitBytes: 2048,
       leaseSeconds: 3,
       executorMemoryMb: 512,
+      webhooks: {
+        ...defaultServerConfig.webhooks,
+        secrets: [`whsec_${'a'.repeat(32)}`, `whsec_${'b'.repeat(43)}=`],
+        allowPrivate: true,
+        ttlSeconds: 60,
+      },
       cors: { ...defaultServerConfig.cors, origins: ['https://a.example', 'https://b.example'] },
       langsmith: true,
     },
@@ -105,6 +114,11 @@ test.each([
   ['HEDDLE_BODY_LIMIT_BYTES', '1e6'],
   ['HEDDLE_LEASE_SECONDS', '0'],
   ['HEDDLE_EXECUTOR_MEMORY_MB', '1'],
+  ['HEDDLE_WEBHOOK_SECRET', 'secret'],
+  ['HEDDLE_WEBHOOK_SECRET', `whsec_${'a'.repeat(30)}`],
+  ['HEDDLE_WEBHOOK_SECRET', `whsec_${'a'.repeat(32)},whsec_`],
+  ['HEDDLE_WEBHOOK_ALLOW_PRIVATE', 'maybe'],
+  ['HEDDLE_WEBHOOK_TTL_SECONDS', '0'],
   ['CORS_ALLOW_ORIGINS', 'https://a.example,,'],
   ['PORT', '65536'],
   ['DATABASE_URI', 'mysql://db'],
@@ -148,6 +162,7 @@ test('a licence key, a control plane key and a mistyped HEDDLE_ variable are ign
 test('graphs get the environment over the project env, without the addresses of the server', () => {
   const variables = { PATH: '/bin', A: 'process', DATABASE_URI: 'postgres://x', REDIS_URI: 'redis://x' }
   expect(executorVariables(variables, { A: 'file', B: 'file' })).toEqual({ PATH: '/bin', A: 'process', B: 'file' })
+  expect(executorVariables({ HEDDLE_WEBHOOK_SECRET: 'whsec_x' }, {})).toEqual({})
   expect(executorVariables(variables, { DATABASE_URI: 'postgres://x' })).toHaveProperty('DATABASE_URI', 'postgres://x')
 })
 

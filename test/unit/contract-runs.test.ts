@@ -134,10 +134,11 @@ describe('the body of a run', () => {
     )
   })
 
-  it('says of a webhook that it is not supported, rather than never calling it', () => {
-    expect(refusal({ assistant_id: 'a', webhook: 'https://example.com' })).toEqual({
-      code: 'not_supported',
-      detail: 'body.webhook: webhooks are not supported: leave it out',
+  it('takes a webhook of at most 65,536 characters', () => {
+    expect(accept({ webhook: 'https://example.com' }).webhook).toBe('https://example.com')
+    expect(refusal({ assistant_id: 'a', webhook: 'a'.repeat(65_537) })).toEqual({
+      code: 'validation_failed',
+      detail: 'body.webhook: must be at most 65536 characters long',
     })
   })
 

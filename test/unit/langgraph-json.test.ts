@@ -18,6 +18,7 @@ const file = join(dir, 'langgraph.json')
 afterAll(() => rmSync(dir, { recursive: true }))
 
 const graphs = { agent: './agent.ts:graph' }
+const inserted = (text: string) => `\${{ ${text} }}`
 const read = (content: unknown, variables = {}) => {
   writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content))
   return readProject(file, variables)
@@ -98,6 +99,49 @@ test('what is said of the store is taken as it is', () => {
   }
   expect(read({ graphs, store }).store).toEqual(store)
   expect(read({ graphs }).store).toEqual({})
+})
+
+test('webhooks: the url policy, and headers with what the environment holds', () => {
+  const url = { require_https: true, allowed_domains: ['*.a.example'], allowed_ports: [443], max_url_length: 9 }
+  const headers = { authorization: `Bearer ${inserted('env.LG_WEBHOOK_A')}/\${{env.LG_WEBHOOK_B}}`, 'x-plain': 'word' }
+  const variables = { LG_WEBHOOK_A: 'one' }
+  const project = read(
+    { graphs, env: { LG_WEBHOOK_B: 'two' }, webhooks: { url, headers }, http: { disable_webhooks: true } },
+    variables,
+  )
+  expect(project.webhooks).toEqual({
+    requireHttps: true,
+    allowedDomains: ['*.a.example'],
+    allowedPorts: [443],
+    maxUrlLength: 9,
+    headers: { authorization: 'Bearer one/two', 'x-plain': 'word' },
+  })
+  expect(project.disabled).toEqual(['webhooks'])
+  const prefixed = { env_prefix: 'MY_', headers: { a: inserted('env.MY_A') } }
+  expect(read({ graphs, webhooks: prefixed }, { MY_A: '1' }).webhooks).toEqual({ headers: { a: '1' } })
+  const open = { url: { allowed_domains: [], allowed_ports: [], disable_loopback: true } }
+  expect(read({ graphs, webhooks: open }).webhooks).toEqual({ headers: {} })
+})
+
+test.each<[object, string]>([
+  [{ headers: { a: inserted('env.HOME') } }, 'headers.a names the variable HOME, which must begin with LG_WEBHOOK_.'],
+  [{ headers: { a: inserted('env.LG_WEBHOOK_C') } }, 'headers.a names the variable LG_WEBHOOK_C, which is not set.'],
+  [
+    { headers: { a: inserted('LG_WEBHOOK_A') } },
+    `headers.a holds ${inserted('LG_WEBHOOK_A')}: write it as ${inserted('env.NAME')}.`,
+  ],
+  [{ headers: { 'Webhook-Id': 'x' } }, 'headers.Webhook-Id is a header that the server sets itself: remove it.'],
+  [{ headers: { host: 'x' } }, 'headers.host is a header that the server sets itself: remove it.'],
+  [
+    { headers: { a: 'b\r\nc: d' } },
+    'headers.a cannot be sent as a header: its name or value has characters that headers cannot hold.',
+  ],
+  [{ header: {} }, 'header is not a known key: did you mean headers?'],
+  [{ url: { require_http: true } }, 'url.require_http is not a known key: did you mean require_https?'],
+  [{ url: { allowed_domains: ['https://a.example'] } }, 'url.allowed_domains.0 must be a host, or *. and a domain.'],
+  [{ env_prefix: '' }, 'env_prefix must not be empty.'],
+])('webhooks %j is refused', (webhooks, words) => {
+  expect(refusal({ graphs, webhooks })).toBe(`FILE: webhooks.${words}`)
 })
 
 test('a node_version other than the running one gets a word', () => {

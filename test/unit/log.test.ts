@@ -96,6 +96,16 @@ test('addresses without a password are left alone', () => {
   expect(withoutPasswords(text)).toBe(text)
 })
 
+test('a webhook that is not delivered is a warning, with the reason and when it is tried again', () => {
+  const about = { delivery_id: 'd', run_id: 'r', attempt: 1, ms: 5 }
+  expect(lines({}, { kind: 'webhook_delivered', ...about, status: 204 })).toEqual([])
+  const failed: Observation = { kind: 'webhook_failed', ...about, reason: 'The receiver answered 500.' }
+  expect(lines({}, { ...failed, again_in_s: 5 })[0]).toContain(
+    'warn  webhook not delivered, and tried again delivery_id=d run_id=r attempt=1 ms=5 reason=The receiver answered 500. again_in_s=5\n',
+  )
+  expect(lines({}, failed)[0]).toMatch(/warn {2}webhook given up .* reason=The receiver answered 500\.\n$/)
+})
+
 test('colours are only there when asked for', () => {
   expect(lines({}, settled)[0]).not.toContain('\x1b[')
   expect(lines({ color: true }, settled)[0]).toContain('\x1b[36minfo ')

@@ -1,5 +1,8 @@
 // What a node can do wrong, by name. In charge of the values that servers stumble over.
 
+/** What Postgres takes neither as text nor as JSON, and the mark that it is escaped with. */
+export const ODD_TEXT = 'nul \0, alone \ud800, mark \uE000'
+
 /** Throws what the name says, or gives the update that the name says. */
 export function failures(name: string): { odd: unknown } {
   switch (name) {
@@ -32,6 +35,8 @@ export function failures(name: string): { odd: unknown } {
       return { odd: Symbol('s') }
     case 'promise':
       return { odd: { later: Promise.resolve(1) } }
+    case 'text':
+      return { odd: ODD_TEXT }
     default:
       return { odd: name }
   }

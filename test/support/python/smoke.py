@@ -441,7 +441,7 @@ def runs_are_created_listed_joined_and_deleted(c):
         UnprocessableEntityError,
         lambda: c.runs.create(thread, "notes", webhook="http://127.0.0.1/x"),
         says="body.webhook",
-        code="not_supported",
+        code="validation_failed",
     )
 
 
