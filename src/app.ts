@@ -234,7 +234,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     fetch,
     async listen({ host = '127.0.0.1', port = 0 } = {}) {
       if (closing) throw new ApiError('shutting_down')
-      const at = await listen(http, { host, port })
+      const at = await listen(http, { host, port, maxMessageBytes: config.bodyLimitBytes })
       listening.push(at)
       const names = executor.graphs().map(({ graph_id }) => graph_id)
       observe({ kind: 'server_listening', url: at.url, database: db.description, bus: bus.description, graphs: names })

@@ -22,6 +22,7 @@ const codes = {
   conflict: [409, 'The request conflicts with the present state.'],
   body_too_large: [413, 'The request body is larger than this server takes.'],
   unsupported_media_type: [415, 'The request body must be JSON.'],
+  upgrade_required: [426, 'This path is a WebSocket: ask for an upgrade, or POST to it for server-sent events.'],
   validation_failed: [422, 'The request is not valid.'],
   not_supported: [422, 'This option is not supported.'],
   idempotency_conflict: [422, 'This Idempotency-Key was used with another body.'],

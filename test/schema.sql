@@ -79,6 +79,7 @@ create table events (
   run_id uuid not null,
   created_at timestamp with time zone not null default clock_timestamp(),
   batch text not null,
+  at_ms bigint,
   constraint events_check CHECK ((last_seq >= first_seq)),
   constraint events_pkey PRIMARY KEY (thread_id, first_seq),
   constraint events_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE

@@ -6,6 +6,7 @@ import * as state from './state.ts'
 import * as statelessRuns from './stateless-runs.ts'
 import * as store from './store.ts'
 import * as system from './system.ts'
+import * as threadEvents from './thread-events.ts'
 import * as threadRuns from './thread-runs.ts'
 import * as threads from './threads.ts'
 import * as webhooks from './webhooks.ts'
@@ -17,6 +18,7 @@ const isEndpoint = (value: unknown): value is Endpoint =>
 export const allEndpoints: readonly (readonly [string, Endpoint])[] = [
   assistants,
   threads,
+  threadEvents,
   state,
   threadRuns,
   statelessRuns,

@@ -6,8 +6,8 @@ import type { ErrorCode } from '../errors.ts'
 
 type Shape = z.ZodType
 type Maybe = Shape | undefined
-/** A JSON schema (the JSON may be written late, behind heartbeats), a stream of events, a page or asset, or no body. */
-export type Reply = Shape | 'sse' | 'file' | 'none'
+/** A JSON schema (the JSON may be written late, behind heartbeats), a stream of events, a page or asset, a WebSocket, or no body. */
+export type Reply = Shape | 'sse' | 'file' | 'socket' | 'none'
 
 export interface Endpoint<
   P extends Maybe = Maybe,

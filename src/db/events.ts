@@ -8,6 +8,8 @@ export interface EventBatch {
   first_seq: number
   last_seq: number
   run_id: string
+  /** When it was made, in milliseconds since 1970. */
+  at: number
   batch: string
 }
 
@@ -21,10 +23,14 @@ export interface Page {
 /** What a page may hold, in rows and in bytes; one batch comes whatever its size. */
 const PAGE = { rows: 100, bytes: 4 * 1024 * 1024 }
 
+const at = sql`coalesce(at_ms, floor(extract(epoch from created_at) * 1000)::bigint)`
+
 /** A thread's events after `seq`, oldest first: as many batches as a page holds. */
 export const after = async (db: Db, threadId: string, seq: number): Promise<Page> => {
-  const rows = await db.rows<EventBatch & { rows: number }>(sql`select first_seq, last_seq, run_id, batch, rows from (
-      select first_seq, last_seq, run_id, batch, count(*) over () as rows,
+  const rows = await db.rows<
+    EventBatch & { rows: number }
+  >(sql`select first_seq, last_seq, run_id, at, batch, rows from (
+      select first_seq, last_seq, run_id, ${at} as at, batch, count(*) over () as rows,
         sum(octet_length(batch)) over (order by first_seq) - octet_length(batch) as bytes_before
       from (select * from events where thread_id = ${threadId} and first_seq > (select coalesce(max(first_seq), 0) - 1
           from events where thread_id = ${threadId} and first_seq <= ${seq} + 1) and last_seq > ${seq}
@@ -86,6 +92,32 @@ export const startOfThread = (db: Db, threadId: string, from: From): Promise<Sta
     db.rows(
       sql`select ${start(from, { after: sql`0`, gap: sql`false` })} from threads t where t.thread_id = ${threadId}`,
     ),
+  )
+
+/** Where a reader of a whole thread begins who must be given each run from its beginning. */
+export interface Beginning {
+  /** The thread's last event so far. */
+  last: number
+  /** Read after this one: a run that goes on past the event asked for began behind it. */
+  after: number
+  /** Where the last run that has begun so far begins. */
+  begun: number
+}
+
+// Of a run that never began, there is at most its end.
+const lastBegun = (
+  upTo: Sql,
+): Sql => sql`(select min(b.first_seq) from events b where b.run_id = (select e.run_id from events e
+  where e.thread_id = t.thread_id and e.first_seq <= ${upTo} and not starts_with(e.batch, ${'__end\t'})
+  order by e.first_seq desc limit 1))`
+
+/** For a thread that may be seen: where to read it from for what follows the event `since`. */
+export const beginningOf = (db: Db, threadId: string, since: number, visible: Sql): Promise<Beginning | undefined> =>
+  one(
+    db.rows(sql`select ${last} as last, coalesce(${lastBegun(sql`9223372036854775807`)}, 0) as begun,
+        greatest(0, least(${since}::bigint, ${lastBegun(sql`${since}::bigint`)}) - 1) as after
+      from threads t where t.thread_id = ${threadId} and t.doomed_at is null
+        and exists (select 1 from threads where threads.thread_id = t.thread_id and ${visible})`),
   )
 
 /** Where each thread's log ends, for threads that grew past what the caller has seen. */

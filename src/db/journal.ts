@@ -13,7 +13,8 @@ export interface Entry {
   thread_id: string
   run_id: string
   epoch: number
-  events: { first_seq: number; last_seq: number; batch: string } | undefined
+  /** `at` is when they were made, in milliseconds since 1970. */
+  events: { first_seq: number; last_seq: number; at: number; batch: string } | undefined
   puts: readonly CheckpointPut[]
   writes: readonly WritesPut[]
   settle: Settlement | undefined
@@ -69,10 +70,11 @@ export async function store(
 function events(entries: readonly Entry[], unsettled: Sql): Sql | undefined {
   const rows = entries.flatMap(({ events }, i) => (events ? [{ i: i + 1, ...events }] : []))
   if (!rows.length) return undefined
-  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
-    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.batch
+  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch)
+    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, n.batch
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
-      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.batch)}::text[]) as n(i, first_seq, last_seq, batch)
+      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.batch)}::text[])
+      as n(i, first_seq, last_seq, at, batch)
     join fence f using (i) where not (${unsettled}) on conflict do nothing)`
 }
 

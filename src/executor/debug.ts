@@ -2,6 +2,10 @@
 
 import type { RunnableConfig } from './graph.ts'
 
+/** The event of a note on the checkpoint that the next values of its namespace belong to: `{id, parent_id?, step, source}`.
+ *  Clients of v1 do not see it. */
+export const NOTE = '__note'
+
 type Fields = Record<string, unknown>
 
 const isObject = (value: unknown): value is Fields => typeof value === 'object' && value !== null

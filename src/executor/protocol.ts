@@ -51,6 +51,8 @@ export interface RunArguments {
   strict_resume?: boolean
   feedback_keys?: string[]
   langsmith_tracer?: { project_name?: string; example_id?: string } | null
+  /** Logged for readers of the streaming protocol, too. */
+  protocol?: 'v2'
 }
 
 /** A claimed run, ready to execute. */

@@ -2,7 +2,7 @@
 // client wants, because each mode costs time in the graph's process.
 
 import { createEventBatch, type EventBatch } from './batch.ts'
-import { checkpointPayload, debugPayload } from './debug.ts'
+import { checkpointPayload, debugPayload, NOTE } from './debug.ts'
 import type { Graph, RunnableConfig } from './graph.ts'
 import type { RunPort } from './guest.ts'
 import type { LangChain } from './langchain.ts'
@@ -26,8 +26,10 @@ export async function drive(
   const lifecycle = wanted.has('lifecycle')
   const subgraphs = job.args.stream_subgraphs || lifecycle
   const batch = createEventBatch(port)
-  const emit = createEmitter(wanted, job.args.stream_subgraphs, langchain, batch)
-  const streamConfig = { ...config, streamMode: graphModes(wanted), subgraphs }
+  const notes = job.args.protocol === 'v2'
+  const emit = createEmitter(wanted, { subgraphs: job.args.stream_subgraphs, notes }, langchain, batch)
+  // Asked with a version, LangGraph sends its notes on checkpoints.
+  const streamConfig = { ...config, streamMode: graphModes(wanted), subgraphs, ...(notes && { version: 'v2' }) }
   try {
     const chunks = wanted.has('events')
       ? eventChunks(graph, input, streamConfig, job, batch)
@@ -57,7 +59,7 @@ type Emit = (namespace: string[], mode: string, payload: unknown) => void
 
 function createEmitter(
   wanted: ReadonlySet<string>,
-  withSubgraphs: boolean,
+  also: { subgraphs: boolean; notes: boolean },
   langchain: LangChain,
   batch: EventBatch,
 ): Emit {
@@ -72,7 +74,7 @@ function createEmitter(
   return (namespace, mode, payload) => {
     if (lifecycle && mode === 'tasks')
       for (const event of lifecycle.see(namespace, payload)) send('lifecycle', event.namespace, event)
-    if (namespace.length && !withSubgraphs) return
+    if (namespace.length && !also.subgraphs) return
     switch (mode) {
       case 'messages': {
         const [message, metadata] = payload as [unknown, object]
@@ -87,6 +89,7 @@ function createEmitter(
         // Beside whole checkpoints LangGraph sends short notes on them under the same mode.
         const data = checkpointPayload(payload)
         if (data && wanted.has('checkpoints')) send(mode, namespace, data)
+        if (!data && also.notes) send(NOTE, namespace, payload)
         return
       }
       case 'debug':

@@ -18,6 +18,8 @@ import { isServed } from './served.ts'
 export interface NodeBindings {
   incoming?: IncomingMessage
   outgoing?: Pick<ServerResponse, 'destroy'>
+  /** Given where the request asks for a WebSocket. */
+  upgrade?: Exchange['upgrade']
 }
 
 export interface Http {
@@ -69,7 +71,7 @@ export function createHttp(
   const begin = (request: Request, node: NodeBindings): Exchange => {
     const given = request.headers.get('x-request-id')
     const requestId = given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID()
-    const { outgoing } = node
+    const { outgoing, upgrade } = node
     return {
       requestId,
       method: request.method,
@@ -82,6 +84,7 @@ export function createHttp(
         ...cors.answer(config.cors.origins === '*' ? null : request.headers.get('origin')),
       },
       signal: () => request.signal,
+      upgrade,
       cut: outgoing && (() => outgoing.destroy()),
       observe,
     }
@@ -141,7 +144,7 @@ async function serve(route: Route, context: Context<Env>, bodyLimitBytes: number
   const request = context.req.raw
   try {
     // To follow something only to say nothing of it would cost as much as a reader.
-    if (request.method === 'HEAD' && endpoint.reply === 'sse')
+    if (request.method === 'HEAD' && (endpoint.reply === 'sse' || endpoint.reply === 'socket'))
       throw new ApiError('method_not_allowed', 'HEAD is not allowed on a stream: use GET.', {
         headers: { allow: 'GET, OPTIONS' },
       })

@@ -1,10 +1,11 @@
 // Listening. In charge of the Node server and its limits: slow headers, idle connections, and an orderly end.
 
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import { ApiError, ConfigError, messageOf } from '../errors.ts'
 import type { Http, NodeBindings } from './app.ts'
+import { createSockets, type Handshake, type Socket } from './sockets.ts'
 
 export interface Listening {
   url: string
@@ -14,7 +15,11 @@ export interface Listening {
 }
 
 /** Starts to listen; port 0 takes a free one. Throws `ConfigError` when it cannot. */
-export async function listen(http: Http, { host, port }: { host: string; port: number }): Promise<Listening> {
+export async function listen(
+  http: Http,
+  { host, port, maxMessageBytes = 64 * 1024 * 1024 }: { host: string; port: number; maxMessageBytes?: number },
+): Promise<Listening> {
+  const sockets = createSockets({ maxMessageBytes })
   const arrivals = createArrivals()
   const fetch = (request: Request, node: unknown) => http.fetch(request, node as NodeBindings)
   const listener = getRequestListener(
@@ -29,6 +34,9 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
     listener,
   )
   server.on('connection', arrivals.seen)
+  server.on('upgrade', (incoming, socket, head) =>
+    sockets.accept(incoming, socket, head, () => handshake(http, incoming)),
+  )
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new ConfigError(`Cannot listen on ${host}:${port}: ${messageOf(error)}.`)))
     server.listen({ host, port }, resolve)
@@ -41,6 +49,7 @@ export async function listen(http: Http, { host, port }: { host: string; port: n
     async close(graceMs) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       server.closeIdleConnections()
+      sockets.close()
       const timer = setTimeout(() => server.closeAllConnections(), graceMs)
       await closed
       clearTimeout(timer)
@@ -73,6 +82,24 @@ function createArrivals(): { seen(): void; over(): Promise<void> | undefined } {
     },
     over: () => over,
   }
+}
+
+/** Takes the way of every request: what is answered instead of a WebSocket is why there is none. */
+async function handshake(http: Http, incoming: IncomingMessage): Promise<Handshake> {
+  let open: ((socket: Socket) => void) | undefined
+  const headers = Object.entries(incoming.headersDistinct).flatMap(([name, values]) =>
+    (values ?? []).map((value): [string, string] => [name, value]),
+  )
+  const request = new Request(new URL(incoming.url ?? '/', 'http://localhost'), { headers })
+  const response = await http.fetch(request, {
+    incoming,
+    upgrade: (given) => {
+      open = given
+    },
+  })
+  if (open) return { open }
+  const { detail } = (await response.json().catch(() => ({}))) as { detail?: string }
+  return { refuse: { status: response.status, message: detail ?? 'There is no WebSocket at this path.' } }
 }
 
 /** The answer to a request that did not become one: its target or its Host header is none. */

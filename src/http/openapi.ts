@@ -84,7 +84,7 @@ function responses(endpoint: Endpoint, components: Json): Json {
 const namesOf = (codes: ErrorCode[]): string => [...new Set(codes)].map((code) => `\`${code}\``).join(', ')
 
 function content(reply: Reply, components: Json): Json {
-  if (reply === 'none') return {}
+  if (reply === 'none' || reply === 'socket') return {}
   if (reply === 'sse') return { content: { 'text/event-stream': { schema: { type: 'string' } } } }
   if (reply === 'file') return { content: { 'text/html': { schema: { type: 'string' } } } }
   return { content: { 'application/json': { schema: schemaOf(reply, 'output', components) } } }

@@ -1,6 +1,8 @@
 // What a handler can answer with besides a plain value: headers and status, printed JSON, JSON that comes late, a stream
 // of events, a file, nothing. Data only: turning it into a response is respond.ts.
 
+import type { Socket } from './sockets.ts'
+
 /** Headers of a reply, names in lower case. An undefined one is left out. */
 export type ReplyHeaders = Readonly<Record<string, string | undefined>>
 
@@ -40,9 +42,12 @@ export interface FileReply extends Tagged<'file'> {
   content: string | Uint8Array
   type: string
 }
+export interface SocketReply extends Tagged<'socket'> {
+  open(socket: Socket): void
+}
 export type EmptyReply = Tagged<'empty'>
 
-export type AnyReply = ValueReply<unknown> | JsonReply | LateReply | SseReply | FileReply | EmptyReply
+export type AnyReply = ValueReply<unknown> | JsonReply | LateReply | SseReply | FileReply | SocketReply | EmptyReply
 
 /** A value with headers or a status of its own. */
 export const reply = <T>(value: T, options: ReplyOptions = {}): ValueReply<T> => ({
@@ -73,6 +78,9 @@ export const file = (content: string | Uint8Array, type: string, options: ReplyO
   type,
   ...options,
 })
+
+/** A WebSocket, which `open` serves. */
+export const socket = (open: (socket: Socket) => void): SocketReply => ({ [kind]: 'socket', open })
 
 /** No body; 204 unless another status is given. */
 export const empty = (options: ReplyOptions = {}): EmptyReply => ({ [kind]: 'empty', ...options })

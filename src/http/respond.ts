@@ -4,7 +4,8 @@
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import { lateStream } from './late.ts'
-import { type AnyReply, kindOf, type ReplyHeaders } from './reply.ts'
+import { type AnyReply, kindOf, type ReplyHeaders, type SocketReply } from './reply.ts'
+import type { Socket } from './sockets.ts'
 import { eventStream } from './sse.ts'
 
 /** One request and what its answer carries in any case. */
@@ -16,10 +17,14 @@ export interface Exchange {
   headers: Record<string, string>
   /** Asked for only where needed: on Node it costs. */
   signal: () => AbortSignal
+  /** Makes the connection a WebSocket, where that is asked for. */
+  upgrade?: ((open: (socket: Socket) => void) => void) | undefined
   /** Breaks the connection, where there is one. */
   cut?: (() => void) | undefined
   observe: Observe
 }
+
+const UPGRADE = { connection: 'upgrade', upgrade: 'websocket' }
 
 const STREAMED = { 'cache-control': 'no-store', 'x-accel-buffering': 'no' }
 
@@ -37,6 +42,11 @@ export function respond(answer: unknown, status: number, exchange: Exchange): Re
     }
     case 'json':
       return answered((given as { text: string }).text, code, exchange, own)
+    case 'socket': {
+      if (exchange.upgrade === undefined) throw new ApiError('upgrade_required', undefined, { headers: UPGRADE })
+      exchange.upgrade((given as SocketReply).open)
+      return answered(undefined, 204, exchange)
+    }
     case 'empty':
       return answered(undefined, given.status ?? 204, exchange, own)
     default:

@@ -4,9 +4,18 @@
 import type { z } from 'zod'
 import type { Endpoint, Part, Reply } from '../contract/endpoint.ts'
 import type { Sql } from '../db/sql.ts'
-import type { AnyReply, EmptyReply, FileReply, JsonReply, LateReply, SseReply, ValueReply } from './reply.ts'
+import type {
+  AnyReply,
+  EmptyReply,
+  FileReply,
+  JsonReply,
+  LateReply,
+  SocketReply,
+  SseReply,
+  ValueReply,
+} from './reply.ts'
 
-export { empty, file, late, rawJson, reply, sse } from './reply.ts'
+export { empty, file, late, rawJson, reply, socket, sse } from './reply.ts'
 
 type Maybe = z.ZodType | undefined
 
@@ -32,8 +41,10 @@ export type Answer<R extends Reply> = R extends z.ZodType
     ? SseReply
     : R extends 'file'
       ? FileReply
-      : // biome-ignore lint/suspicious/noConfusingVoidType: a handler without a reply returns nothing
-        EmptyReply | void
+      : R extends 'socket'
+        ? SocketReply
+        : // biome-ignore lint/suspicious/noConfusingVoidType: a handler without a reply returns nothing
+          EmptyReply | void
 
 type Handler<P extends Maybe, Q extends Maybe, B extends Maybe, R extends Reply> = (
   request: HttpRequest<P, Q, B>,

@@ -7,12 +7,14 @@ import { runRoutes } from './runs.ts'
 import { stateRoutes } from './state.ts'
 import { storeRoutes } from './store.ts'
 import { systemRoutes } from './system.ts'
+import { threadEventRoutes } from './thread-events.ts'
 import { threadRoutes } from './threads.ts'
 import { webhookRoutes } from './webhooks.ts'
 
 export const allRoutes = (deps: HttpDeps): Route[] => [
   ...assistantRoutes(deps),
   ...threadRoutes(deps),
+  ...threadEventRoutes(deps),
   ...stateRoutes(deps),
   ...runRoutes(deps),
   ...storeRoutes(deps),

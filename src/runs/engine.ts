@@ -27,6 +27,7 @@ import {
   waitForResult,
 } from './join.ts'
 import { createPressure } from './pressure.ts'
+import { createSession, type Session } from './session.ts'
 import { createTails, type Tail } from './tails.ts'
 import { webhookOf } from './webhooks.ts'
 
@@ -80,6 +81,8 @@ export interface Engine {
   ): Promise<{ run: RunRef; events: Events }>
   /** Follows a thread over its runs; the caller has checked that the thread may be seen. */
   threadStream(threadId: string, options: { lastEventId: string | null; modes: readonly ThreadMode[] }): Promise<Events>
+  /** A connection of the thread protocol. */
+  session(threadId: string, visible: Sql): Session
   /** Cancels a run; with `wait`, resolves when it has ended. */
   cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
   /** Cancels a run that its client has left. Not once this server hangs up by itself: then nobody has left. */
@@ -283,6 +286,11 @@ export function createEngine(deps: {
       if (found === undefined) throw new ApiError('thread_not_found', `The thread ${threadId} does not exist.`)
       const tail = await tails.open(threadId)
       return (signal) => followThread(tail, { ...found, modes, caughtUp: false, signal, hungUp: hungUp.signal })
+    },
+
+    session(threadId, visible) {
+      if (hungUp.signal.aborted) throw new ApiError('shutting_down')
+      return createSession({ db, tails, hungUp: hungUp.signal }, threadId, visible)
     },
 
     async cancel(request, signal = new AbortController().signal) {

@@ -20,7 +20,7 @@ import type {
 import type { Fail } from '../failpoints.ts'
 import { removeTraces } from './cancel.ts'
 import type { Result } from './join.ts'
-import { CHECKPOINT, lastBatch, lastEvents } from './log.ts'
+import { ANSWERED, CHECKPOINT, lastBatch, lastEvents } from './log.ts'
 import { judge, type Verdict } from './settle.ts'
 
 /** What the run's worker lends it: the fenced way into the database. */
@@ -99,7 +99,8 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
 
   async function run(): Promise<Finished> {
     const metadata = { run_id: claimed.run_id, attempt: claimed.attempt }
-    void guard(journal.append({ lazy: true, events: [{ event: 'metadata', data: JSON.stringify(metadata) }] }))
+    const begin = [{ event: 'metadata', data: JSON.stringify(metadata) }, ...answers(claimed.kwargs)]
+    void guard(journal.append({ lazy: true, events: begin }))
     const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
     try {
       handle = deps.executor.run(jobOf(claimed), sink)
@@ -144,6 +145,17 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
 const marker = (put: CheckpointPut): { events?: StreamEvent[] } =>
   put.checkpoint_ns === '' ? { events: [{ event: CHECKPOINT, data: JSON.stringify(put.checkpoint_id) }] } : {}
 
+const INTERRUPT_ID = /^[0-9a-f]{32}$/
+
+/** A run that answers interrupts by their ids says so first, so that all who follow its thread can stop asking. */
+function answers(kwargs: Claimed['kwargs']): StreamEvent[] {
+  const resume: unknown = (kwargs as unknown as RunArguments).command?.resume
+  if (typeof resume !== 'object' || resume === null || Array.isArray(resume)) return []
+  const ids = Object.keys(resume)
+  const isById = ids.length > 0 && ids.every((id) => INTERRUPT_ID.test(id))
+  return isById ? [{ event: ANSWERED, data: JSON.stringify(ids) }] : []
+}
+
 function jobOf(claimed: Claimed): Job {
   return {
     run_id: claimed.run_id,
@@ -171,7 +183,8 @@ async function conclude(deps: ExecuteDeps, claimed: Claimed, verdict: Verdict): 
         await deps.journal.append({})
         await deps.fail('before_finalize')
       }
-      const events = lastEvents(settlement.status, error)
+      const waiting = settlement.settled_status === 'interrupted' ? { interrupts: settlement.interrupts } : undefined
+      const events = lastEvents(settlement.status, error, waiting)
       try {
         await deps.journal.append({
           events,

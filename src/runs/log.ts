@@ -6,10 +6,16 @@ import type { RunError, StreamEvent } from '../executor/protocol.ts'
 export interface LoggedEvent extends StreamEvent {
   seq: number
   run_id: string
+  /** When it was made, in milliseconds since 1970, by the clock of its worker. */
+  at: number
 }
 
-/** The last event of every run in the log; its data is `{"status": …}`. Joiners see it as `end`. */
+/** The last event of every run in the log; its data is `{"status": …}`, with `waiting: true` and the thread's open
+ *  `interrupts` where the run stopped before its graph's end. Joiners see it as `end`. */
 export const END = '__end'
+
+/** Says at the start of a run which interrupts it answers; its data is their ids. Clients of v1 do not see it. */
+export const ANSWERED = '__answered'
 
 /** Marks a root checkpoint in the log; its data is the checkpoint id. Clients do not see it. */
 export const CHECKPOINT = '__checkpoint'
@@ -29,14 +35,14 @@ export function lastBatch(status: string, error: RunError | null): { batch: stri
 }
 
 /** A run's last events. */
-export function lastEvents(status: string, error: RunError | null): StreamEvent[] {
-  const end = { event: END, data: JSON.stringify({ status }) }
+export function lastEvents(status: string, error: RunError | null, waiting?: { interrupts: unknown }): StreamEvent[] {
+  const end = { event: END, data: JSON.stringify({ status, ...(waiting && { waiting: true, ...waiting }) }) }
   return error === null ? [end] : [{ event: 'error', data: JSON.stringify(error) }, end]
 }
 
 /** The events of a batch after `seq`. */
 export function* decodeBatch(
-  of: { first_seq: number; run_id: string; batch: string },
+  of: { first_seq: number; run_id: string; at: number; batch: string },
   after: number,
 ): Generator<LoggedEvent, void, undefined> {
   let seq = of.first_seq
@@ -46,7 +52,13 @@ export function* decodeBatch(
     const newline = of.batch.indexOf('\n', start)
     const stop = newline === -1 ? of.batch.length : newline
     if (seq > after) {
-      yield { seq, run_id: of.run_id, event: of.batch.slice(start, tab), data: of.batch.slice(tab + 1, stop) }
+      yield {
+        seq,
+        run_id: of.run_id,
+        at: of.at,
+        event: of.batch.slice(start, tab),
+        data: of.batch.slice(tab + 1, stop),
+      }
     }
     seq++
     start = stop + 1

@@ -84,10 +84,11 @@ export class Shared {
   }
 
   #hear({ hint, body }: BusMessage): void {
-    const { first, last, run_id, ended, status } = hint
-    if (typeof first === 'number' && typeof last === 'number' && typeof run_id === 'string') {
+    const { first, last, run_id, at, ended, status } = hint
+    const isBatch = typeof first === 'number' && typeof last === 'number' && typeof at === 'number'
+    if (isBatch && typeof run_id === 'string') {
       if (body === undefined) this.missed()
-      else this.#push({ first_seq: first, last_seq: last, run_id, batch: body }, body.length)
+      else this.#push({ first_seq: first, last_seq: last, run_id, at, batch: body }, body.length)
     }
     if (typeof ended === 'string' && typeof status === 'string') this.end({ ended, status }, body === undefined)
   }
@@ -176,7 +177,7 @@ export class Shared {
       while (!signal?.aborted && !this.#stopped) {
         if (follower.behind) {
           follower.behind = false
-          const page = await this.#read(follower.after)
+          const page = await this.read(follower.after)
           if (page.more) follower.behind = true
           for (const batch of page.batches) yield* this.#advance(follower, batch)
           continue
@@ -211,7 +212,7 @@ export class Shared {
   }
 
   /** The log after a seq. However many ask, one read is under way, and the next one serves all who came meanwhile. */
-  #read(after: number): Promise<events.Page> {
+  read(after: number): Promise<events.Page> {
     return new Promise((resolve, reject) => {
       this.#wants.push({ after, resolve, reject })
       this.#readOn()

@@ -25,6 +25,8 @@ export interface Tail {
    *  `shutting_down` when everything closes. While it is waited for, followers are told of that end however it is noticed.
    *  `ask` has the database asked soon: the run may have ended before. */
   ended(runId: string, options: { ask: boolean; signal?: AbortSignal }): Promise<string | undefined>
+  /** A page of the thread's log after a seq, read once for all who ask at a time. */
+  read(after: number): Promise<events.Page>
   close(): void
 }
 
@@ -129,6 +131,7 @@ export function createTails(
           if (how.ask) ask()
           return ended
         },
+        read: (after) => mine.read(after),
         close,
       }
     },

@@ -136,7 +136,8 @@ export function createJournal(deps: {
     const { events, settle } = entry
     const ended: BusMessage['hint'] = settle === undefined ? {} : { ended: entry.run_id, status: settle.status }
     if (events !== undefined) {
-      const hint = { run_id: entry.run_id, first: events.first_seq, last: events.last_seq, ...ended }
+      const { first_seq: first, last_seq: last, at } = events
+      const hint = { run_id: entry.run_id, first, last, at, ...ended }
       deps.bus.publish(threadChannel(entry.thread_id), { hint, body: events.batch })
     } else if (settle !== undefined) {
       deps.bus.publish(threadChannel(entry.thread_id), { hint: ended })
@@ -238,7 +239,10 @@ function entryOf(held: Held, { events, puts, writes, settle }: Pending): Entry {
     thread_id: held.thread_id,
     run_id: held.run_id,
     epoch: held.epoch,
-    events: events.length === 0 ? undefined : { first_seq: first, last_seq: held.seq, batch: encodeBatch(events) },
+    events:
+      events.length === 0
+        ? undefined
+        : { first_seq: first, last_seq: held.seq, at: Date.now(), batch: encodeBatch(events) },
     puts,
     writes,
     settle: settle === undefined ? undefined : { ...settle, last_seq: held.seq },

@@ -181,14 +181,14 @@ function written(thread_id: string, { run, first, count, kind }: Entry) {
     const checkpoint_id = `${run}`
     const place = { thread_id, checkpoint_ns: '', checkpoint_id, parent_checkpoint_id: null }
     const put = { ...place, checkpoint: { channel_versions: {} }, metadata: {}, values: [] }
-    return { events: { first_seq: first, last_seq, batch }, puts: [put], writes: [], settle: undefined }
+    return { events: { first_seq: first, last_seq, at: 0, batch }, puts: [put], writes: [], settle: undefined }
   }
   const status = transitions.running[kind] as Settlement['status']
   const error = count > 1 ? { error: 'Error', message: 'of the model' } : null
   const batch = encodeBatch(lastEvents(status, error))
   const settled_status = error === null ? ('idle' as const) : ('error' as const)
   const settle = { status, error, values: '{}', interrupts: {}, settled_status, last_seq, doom: false }
-  return { events: { first_seq: first, last_seq, batch }, puts: [], writes: [], settle }
+  return { events: { first_seq: first, last_seq, at: 0, batch }, puts: [], writes: [], settle }
 }
 
 function same(got: unknown, expected: unknown): void {

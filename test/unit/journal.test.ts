@@ -100,8 +100,11 @@ test('what several runs append is written, numbered per thread, and told after i
   expect(await logged(two)).toEqual([[1, 1, 'x\t1']])
   expect(await checkpoints(one)).toEqual(['1'])
   expect(heard).toEqual([
-    { hint: { run_id: one.run_id, first: 1, last: 2 }, body: 'a\t1\nb\t1' },
-    { hint: { run_id: one.run_id, first: 3, last: 3, ended: one.run_id, status: 'success' }, body: 'c\t1' },
+    { hint: { run_id: one.run_id, first: 1, last: 2, at: expect.any(Number) }, body: 'a\t1\nb\t1' },
+    {
+      hint: { run_id: one.run_id, first: 3, last: 3, at: expect.any(Number), ended: one.run_id, status: 'success' },
+      body: 'c\t1',
+    },
   ])
   const run = await runs.result(database, one.thread_id, one.run_id, all)
   expect(run).toMatchObject({ status: 'success', values: { a: 1 }, last_seq: 3 })

@@ -36,7 +36,7 @@ async function thread(bus: Bus) {
       await database.rows(
         sql`insert into events (thread_id, first_seq, last_seq, run_id, batch) values (${threadId}, ${first}, ${seq}, ${runId}, ${batch})`,
       )
-      if (say) bus.publish(threadChannel(threadId), { hint: { run_id: runId, first, last: seq }, body: batch })
+      if (say) bus.publish(threadChannel(threadId), { hint: { run_id: runId, first, last: seq, at: 7 }, body: batch })
     },
   }
 }
@@ -103,8 +103,8 @@ test('messages that come twice, late or without their body change nothing', asyn
   const seen = take(tail, 7)
   await log(2)
   await log(2, { say: false })
-  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 1, last: 2 }, body: 'e\t1\ne\t2' })
-  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 3, last: 4 } })
+  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 1, last: 2, at: 7 }, body: 'e\t1\ne\t2' })
+  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 3, last: 4, at: 7 } })
   await log(2, { say: false })
   await log(1)
   expect(await seen).toEqual(upTo(7))
@@ -138,7 +138,7 @@ test('a follower that falls behind reads on from the log', async () => {
     await database.rows(
       sql`insert into events (thread_id, first_seq, last_seq, run_id, batch) values (${threadId}, ${seq}, ${seq}, ${runId}, ${batch})`,
     )
-    bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: seq, last: seq }, body: batch })
+    bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: seq, last: seq, at: 7 }, body: batch })
   }
   const seen: number[] = []
   for (let i = 0; i < 5; i++) seen.push(((await follower.next()).value as LoggedEvent).seq)
@@ -166,7 +166,7 @@ test('followers at one place share a read, but not one that began before what th
   while (release === undefined) await new Promise(setImmediate)
   // The first read has seen an empty log and hangs; then something is logged whose body does not come along.
   await log(1, { say: false })
-  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 1, last: 1 } })
+  bus.publish(threadChannel(threadId), { hint: { run_id: runId, first: 1, last: 1, at: 7 } })
   const second = take(tail, 1)
   expect(await second).toEqual([1])
   release()

@@ -141,7 +141,7 @@ function logsOf({ events }: History): { logs: Map<string, number[]>; found: Brea
         what: `thread ${row.thread_id} gave out ${row.first_seq} after ${before}`,
       })
     last.set(row.thread_id, row.last_seq)
-    for (const { seq, event } of decodeBatch(row, 0)) {
+    for (const { seq, event } of decodeBatch({ ...row, at: 0 }, 0)) {
       if (ended.has(row.run_id))
         found.push({ invariant: 'I6', harm: 'duplicated', what: `run ${row.run_id} said ${event} after its end` })
       if (event === '__end') ended.add(row.run_id)

@@ -1,0 +1,210 @@
+// A connection of the thread protocol, whatever carries it. In charge of giving each subscription the log after where it asks to
+// begin and then what happens, once each and in order, and of never letting what happens overtake what happened before.
+
+import type { Db } from '../db/db.ts'
+import * as events from '../db/events.ts'
+import type { Sql } from '../db/sql.ts'
+import { ApiError } from '../errors.ts'
+import { decodeBatch, type LoggedEvent } from './log.ts'
+import { frameOf, idOf, logSeqOf, type ThreadEvent } from './protocol.ts'
+import { type Hears, hearsOf, type Subscription } from './subscription.ts'
+import type { Ended, Tail, Tails } from './tails.ts'
+import { createTranslator, type Translate } from './translate.ts'
+
+/** An event as a connection sends it. */
+export interface SentFrame {
+  id: string
+  method: string
+  /** The whole event as JSON text. */
+  text: string
+}
+
+export interface Session {
+  /** Adds a subscription, or begins it anew: it hears what follows `since` (an event's number), or everything. */
+  subscribe(id: string, wanted: Subscription, since?: number): void
+  /** False where there is none of that id. */
+  unsubscribe(id: string): boolean
+  /** How many there are. */
+  size(): number
+  /** What the subscriptions hear, an event once however many hear it. To be called once. Ends when the thread is deleted, or the
+   *  signal aborts; throws `thread_not_found` for a thread that the caller may not see, `shutting_down` when the server ends it. */
+  frames(signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined>
+}
+
+interface Subscriber {
+  hears: Hears
+  since: number
+  /** `live` once it has heard what it missed. */
+  state: 'joining' | 'live' | 'gone'
+}
+
+export interface SessionDeps {
+  db: Db
+  tails: Tails
+  /** Aborts when the server ends connections. */
+  hungUp: AbortSignal
+}
+
+/** Makes a session of a thread, which need not exist yet: its subscriptions then wait for it. */
+export function createSession(deps: SessionDeps, threadId: string, visible: Sql): Session {
+  const subscribers = new Map<string, Subscriber>()
+  const joining: Subscriber[] = []
+  let wake: () => void = () => {}
+
+  async function* frames(signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined> {
+    const stop = new AbortController()
+    const leave = () => {
+      stop.abort()
+      wake()
+    }
+    for (const from of [signal, deps.hungUp]) from.addEventListener('abort', leave)
+    let tail: Tail | undefined
+    try {
+      if (signal.aborted || deps.hungUp.aborted) leave()
+      while (joining.length === 0 && !stop.signal.aborted) await woken()
+      if (!stop.signal.aborted) {
+        tail = await deps.tails.open(threadId)
+        yield* follow(tail, stop.signal)
+      }
+      if (deps.hungUp.aborted && !signal.aborted) throw new ApiError('shutting_down')
+    } finally {
+      for (const from of [signal, deps.hungUp]) from.removeEventListener('abort', leave)
+      stop.abort()
+      tail?.close()
+    }
+  }
+
+  async function* follow(tail: Tail, signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined> {
+    const first = joining[0] as Subscriber
+    let start = await beginning(first.since)
+    if (start === undefined) {
+      if (!(await appears(tail, signal))) return
+      start = await beginning(first.since)
+      if (start === undefined) throw new ApiError('thread_not_found')
+    }
+    // What the first one missed comes before what happens: there is nothing that could overtake it.
+    joining.shift()
+    if (first.state === 'joining') first.state = 'live'
+    const place: Place = { seq: start.after, begun: start.begun, translate: createTranslator() }
+    const items = tail.follow(start.after, { caughtUp: false, untilGone: true, signal })
+    let next = items.next()
+    try {
+      while (!signal.aborted) {
+        const late = joining.shift()
+        if (late !== undefined) {
+          const from = await beginning(late.since)
+          if (from === undefined) return
+          place.begun = from.begun
+          yield* replay(tail, late, from, place.seq)
+          if (late.state === 'joining') late.state = 'live'
+          continue
+        }
+        const item = await nextOrWoken(next)
+        if (item === undefined) continue
+        if (item.done || 'gone' in item.value) return
+        next = items.next()
+        yield* live(item.value, place)
+      }
+    } finally {
+      next.catch(() => {})
+      void items.return(undefined).catch(() => {})
+    }
+  }
+
+  interface Place {
+    /** Up to where the log was given to those who are subscribed. */
+    seq: number
+    /** Before it, what asked for input does so no longer. */
+    begun: number
+    translate: Translate
+  }
+
+  /** Waits until something happens on a thread that is not there; false when the signal aborts first. */
+  async function appears(tail: Tail, signal: AbortSignal): Promise<boolean> {
+    for await (const _ of tail.follow(0, { caughtUp: false, signal })) return true
+    return false
+  }
+
+  const beginning = (since: number) => events.beginningOf(deps.db, threadId, logSeqOf(since), visible)
+
+  /** What a subscription missed, up to the place that the others are at. */
+  async function* replay(
+    tail: Tail,
+    subscriber: Subscriber,
+    start: events.Beginning,
+    upTo: number,
+  ): AsyncGenerator<SentFrame, void, undefined> {
+    const translate = createTranslator()
+    for (let after = start.after; after < upTo; ) {
+      const page = await tail.read(after)
+      for (const batch of page.batches) {
+        for (const logged of decodeBatch(batch, after)) {
+          if (logged.seq > upTo) return
+          for (const event of translate(logged)) {
+            const namespace = heard(subscriber, event, start.begun)
+            if (namespace !== undefined) yield sent(event, namespace)
+          }
+        }
+        after = Math.max(after, batch.last_seq)
+      }
+      if (!page.more) return
+    }
+  }
+
+  /** An event is told once, however many hear it, unless they hear it under different namespaces. */
+  function* live(item: LoggedEvent | Ended, place: Place): Generator<SentFrame, void, undefined> {
+    if (!('seq' in item)) return
+    for (const event of place.translate(item)) {
+      const told = new Set<string>()
+      for (const subscriber of subscribers.values()) {
+        const namespace = subscriber.state === 'live' ? heard(subscriber, event, place.begun) : undefined
+        if (namespace === undefined || told.has(namespace.join('|'))) continue
+        told.add(namespace.join('|'))
+        yield sent(event, namespace)
+      }
+    }
+    place.seq = item.seq
+  }
+
+  function unsubscribe(id: string): boolean {
+    const subscriber = subscribers.get(id)
+    if (subscriber) subscriber.state = 'gone'
+    return subscribers.delete(id)
+  }
+
+  const woken = () =>
+    new Promise<void>((resolve) => {
+      wake = resolve
+    })
+
+  /** The next item; undefined where a subscription comes first. */
+  const nextOrWoken = <T>(next: Promise<T>): Promise<T | undefined> =>
+    new Promise((resolve, reject) => {
+      wake = () => resolve(undefined)
+      next.then(resolve, reject)
+    })
+
+  return {
+    subscribe(id, wanted, since = 0) {
+      unsubscribe(id)
+      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining' }
+      subscribers.set(id, subscriber)
+      joining.push(subscriber)
+      wake()
+    },
+    unsubscribe,
+    size: () => subscribers.size,
+    frames,
+  }
+}
+
+function heard({ hears, since, state }: Subscriber, event: ThreadEvent, begun: number): readonly string[] | undefined {
+  if (state === 'gone' || event.seq <= since) return undefined
+  return event.asks && logSeqOf(event.seq) < begun ? undefined : hears(event)
+}
+
+const sent = (event: ThreadEvent, namespace: readonly string[]): SentFrame => ({
+  id: idOf(event),
+  method: event.method,
+  text: frameOf(event, namespace),
+})
