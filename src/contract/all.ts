@@ -1,6 +1,7 @@
 // Every endpoint, by its name. In charge of nothing but the list, from which OpenAPI and the route test are made.
 
 import * as assistants from './assistants.ts'
+import * as commands from './commands.ts'
 import type { Endpoint } from './endpoint.ts'
 import * as state from './state.ts'
 import * as statelessRuns from './stateless-runs.ts'
@@ -21,6 +22,7 @@ export const allEndpoints: readonly (readonly [string, Endpoint])[] = [
   threadEvents,
   state,
   threadRuns,
+  commands,
   statelessRuns,
   store,
   webhooks,

@@ -92,7 +92,7 @@ export const placeOf = (part: string, path: readonly PropertyKey[]): string => {
 }
 
 /** The first issue of a failed validation (parsed with `{ error: explain }`) as a sentence. */
-export function problemOf(part: 'body' | 'query' | 'path', error: z.core.$ZodError): Problem {
+export function problemOf(part: 'body' | 'query' | 'path' | 'command' | 'params', error: z.core.$ZodError): Problem {
   const first = error.issues[0]
   const issue = first && meant(first)
   if (!issue) return { code: 'validation_failed', detail: `${part}: is not valid` }

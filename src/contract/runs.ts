@@ -102,8 +102,8 @@ const tracer = z
     ...(example_id !== undefined && { example_id }),
   }))
 
-const common = {
-  assistant_id: c.assistantId,
+/** The fields of a run's body that say how it is to run. */
+export const runOptions = {
   input: z.unknown().optional(),
   command: c.maybe(c.command),
   config: c.or(c.runConfig, {}),
@@ -123,10 +123,15 @@ const common = {
   on_disconnect: c.or(z.enum(['cancel', 'continue']), 'continue'),
   webhook: c.maybe(z.string().min(1).max(65_536)),
 }
+type Given = z.output<z.ZodObject<typeof runOptions>>
 
 /** What creating a run takes. `input` null or absent (and no command) goes on from the thread's state. */
-export interface RunCreate {
+export interface RunCreate extends RunOptions {
   assistant_id: string
+}
+
+/** What is asked of a run, whichever assistant it is of. */
+export interface RunOptions {
   input?: unknown
   command?: c.Command
   config: c.Config
@@ -152,15 +157,17 @@ export interface RunCreate {
   if_not_exists: 'create' | 'reject'
   /** `delete` only for stateless runs: the thread made for the run goes when it ends. */
   on_completion: 'delete' | 'keep'
+  /** Which readers it is logged for besides those of runs. */
+  protocol?: 'v2'
 }
 
-type Common = z.output<z.ZodObject<typeof common>>
-type Own = Pick<RunCreate, 'checkpoint' | 'multitask_strategy' | 'if_not_exists' | 'on_completion'>
+type Own = Pick<RunOptions, 'checkpoint' | 'multitask_strategy' | 'if_not_exists' | 'on_completion' | 'protocol'>
 
 const isEmpty = (input: unknown): boolean =>
   input === undefined || input === null || (typeof input === 'object' && Object.keys(input).length === 0)
 
-function toRunCreate(given: Common, own: Own, context: z.RefinementCtx): RunCreate {
+/** The options that a body's fields come to; what contradicts itself becomes an issue of the context. */
+export function optionsOf(given: Given, own: Own, context: z.RefinementCtx): RunOptions {
   const { checkpoint_during, ...kept } = given
   if (given.command && !isEmpty(given.input)) {
     context.addIssue({ code: 'custom', path: ['input'], message: 'cannot be given together with command' })
@@ -184,24 +191,32 @@ function toRunCreate(given: Common, own: Own, context: z.RefinementCtx): RunCrea
 /** The body of a run on a thread. */
 export const statefulRun = z
   .object({
-    ...common,
+    assistant_id: c.assistantId,
+    ...runOptions,
     checkpoint: c.maybe(c.checkpoint),
     checkpoint_id: c.maybe(c.id),
     multitask_strategy: c.or(multitaskStrategy, 'enqueue'),
     if_not_exists: c.or(z.enum(['create', 'reject']), 'reject'),
   })
-  .transform(({ checkpoint, checkpoint_id, multitask_strategy, if_not_exists, ...rest }, context) => {
+  .transform((given, context): RunCreate => {
+    const { assistant_id, checkpoint, checkpoint_id, multitask_strategy, if_not_exists, ...rest } = given
     const ref = c.checkpointOf(checkpoint, checkpoint_id)
-    return toRunCreate(rest, { checkpoint: ref, multitask_strategy, if_not_exists, on_completion: 'keep' }, context)
+    const own = { checkpoint: ref, multitask_strategy, if_not_exists, on_completion: 'keep' } as const
+    return { assistant_id, ...optionsOf(rest, own, context) }
   })
   .meta({ id: 'RunCreateStateful' })
 
 /** The body of a run on a thread of its own. */
 export const statelessRun = z
-  .object({ ...common, on_completion: c.or(z.enum(['delete', 'keep']), 'delete') })
-  .transform(({ on_completion, ...rest }, context) =>
-    toRunCreate(rest, { multitask_strategy: 'enqueue', if_not_exists: 'create', on_completion }, context),
-  )
+  .object({
+    assistant_id: c.assistantId,
+    ...runOptions,
+    on_completion: c.or(z.enum(['delete', 'keep']), 'delete'),
+  })
+  .transform(({ assistant_id, on_completion, ...rest }, context): RunCreate => {
+    const own = { multitask_strategy: 'enqueue', if_not_exists: 'create', on_completion } as const
+    return { assistant_id, ...optionsOf(rest, own, context) }
+  })
   .meta({ id: 'RunCreateStateless' })
 
 /** The list of stream modes in a query. */

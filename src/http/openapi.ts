@@ -116,7 +116,8 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', components: Json): 
         type: 'array',
         items: schemaOf(meta.listOf, io, components),
       }
-      const shown = list || meta?.shown
+      const other = meta?.shownAs instanceof z.ZodType && schemaOf(meta.shownAs, io, components)
+      const shown = list || other || meta?.shown
       if (!shown) return
       for (const key of Object.keys(jsonSchema)) delete jsonSchema[key]
       Object.assign(jsonSchema, shown)

@@ -1,6 +1,7 @@
 // Every route of the server, in one list.
 
 import { assistantRoutes } from './assistants.ts'
+import { commandRoutes } from './commands.ts'
 import type { HttpDeps } from './deps.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
@@ -17,6 +18,7 @@ export const allRoutes = (deps: HttpDeps): Route[] => [
   ...threadEventRoutes(deps),
   ...stateRoutes(deps),
   ...runRoutes(deps),
+  ...commandRoutes(deps),
   ...storeRoutes(deps),
   ...webhookRoutes(deps),
   ...systemRoutes(deps),

@@ -174,7 +174,7 @@ function asking(threadId: string | null, body: RunCreate, asked: Asked, item?: n
 const SECRET = new Set(['x-api-key', 'x-tenant-id', 'x-service-key'])
 
 /** `x-*` headers and the user agent become `config.configurable`, in lower case. */
-function fromHeaders(headers: Headers): Record<string, string> {
+export function fromHeaders(headers: Headers): Record<string, string> {
   const config: Record<string, string> = {}
   for (const [name, value] of headers) {
     if (name === 'user-agent' || (name.startsWith('x-') && !SECRET.has(name))) config[name] = value

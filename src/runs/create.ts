@@ -29,6 +29,16 @@ export interface CreateRequest {
   configurable?: Record<string, unknown>
   /** The request's Idempotency-Key with the hash of what was asked. */
   idempotency?: { key: string; bodyHash: string }
+  /** Set where what to run depends on how the thread stands. */
+  decide?: Decide
+}
+
+/** A decision about a run on a thread that exists. */
+export interface Decide {
+  /** Where this holds of the thread, and nothing else wants to run on it, the body is the answer as it is. */
+  asIs: Sql
+  /** The body, by what is read under the thread's lock; throws where there is to be no run. */
+  under(tx: Db, thread: runs.LockedThread, active: readonly runs.ActiveRun[]): Promise<RunCreate>
 }
 
 export interface Creation {
@@ -132,7 +142,8 @@ async function createAtOnce(
   if (registry.graph(assistant.graph_id).error !== undefined) return undefined
   const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
   const unchanged = assistants.unchanged(assistant, visible)
-  const insert = (on: Db) => runs.insertLast(on, run, stamp(assistant), and([visible, runs.isFree, unchanged]))
+  const insert = (on: Db) =>
+    runs.insertLast(on, run, stamp(assistant), and([visible, runs.isFree, unchanged, request.decide?.asIs]))
   const underLock = async (tx: Db) => {
     // The second statement sees what the lock had to wait for.
     const locked = runs.lockThread(tx, run.thread_id, visible)
@@ -200,13 +211,14 @@ async function createWithThread(
 async function createOnThread(
   db: Db,
   deps: CreateDeps,
-  request: CreateRequest,
+  asked: CreateRequest,
   ids: { run_id: string },
   assistant: AssistantRow,
   thread: runs.LockedThread,
   active: readonly runs.ActiveRun[],
   workerId: string | null,
 ): Promise<Creation> {
+  const request = asked.decide ? { ...asked, body: await asked.decide.under(db, thread, active) } : asked
   const strategy = request.body.multitask_strategy
   if (active.length > 0 && strategy === 'reject') {
     throw new ApiError(
@@ -315,6 +327,7 @@ function argumentsOf(
     ...(body.langsmith_tracer !== undefined && { langsmith_tracer: body.langsmith_tracer }),
     on_disconnect: body.on_disconnect,
     ...(body.webhook !== undefined && { webhook: webhookOf(body.webhook, deps.webhooks) }),
+    ...(body.protocol !== undefined && { protocol: body.protocol }),
   }
 }
 

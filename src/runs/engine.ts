@@ -58,6 +58,8 @@ type RunRef = { run_id: string; thread_id: string }
 export interface Started {
   run: runs.RunRow
   replayed: boolean
+  /** The thread's last event before the run was made. */
+  after: number
 }
 
 /** Begins to follow; must be called once, and ends when the signal aborts. */
@@ -243,11 +245,11 @@ export function createEngine(deps: {
         open.close()
         const joined = await joinStream(creation.run, 'beginning', request.visible, wanted)
         if (joined === undefined) throw new ApiError('run_not_found')
-        return { run: creation.run, replayed: true, events: joined.events }
+        return { ...creation, events: joined.events }
       }
       const { run, after, claimed } = creation
       const options = { after, gap: false, caughtUp: claimed !== undefined, wanted }
-      return { run, replayed: false, events: (signal) => followRun(open, run, { ...options, counted, signal }) }
+      return { run, replayed: false, after, events: (signal) => followRun(open, run, { ...options, counted, signal }) }
     },
 
     async wait(request, signal) {
@@ -265,7 +267,7 @@ export function createEngine(deps: {
         local.stop,
       )
       result.catch(() => {})
-      return { run, replayed: creation.replayed, result }
+      return { ...creation, result }
     },
 
     async join(run, visible, signal) {
