@@ -188,7 +188,9 @@ eachCommandServer((on) => {
         stream_mode: ['updates'],
         if_not_exists: 'create',
       })
-      const reader = (stream.body as ReadableStream<Uint8Array<ArrayBuffer>>).pipeThrough(new TextDecoderStream()).getReader()
+      const reader = (stream.body as ReadableStream<Uint8Array<ArrayBuffer>>)
+        .pipeThrough(new TextDecoderStream())
+        .getReader()
       let text = ''
       const id = await until('the question is streamed', async () => {
         text += (await reader.read()).value ?? ''
