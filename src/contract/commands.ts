@@ -163,7 +163,7 @@ export type CommandParams<M extends CommandMethod> = z.output<(typeof commandPar
 export const envelope = z.object({
   id: uint,
   method: z.string().min(1).max(128),
-  params: c.or(c.object, {}),
+  params: c.object.optional().default({}),
 })
 
 const command = z
@@ -217,7 +217,8 @@ export const sendCommand = endpoint({
     'A command that is refused is answered with status 200 and `type` "error"; one that is none, with status 400.',
   permission: 'threads:create_run',
   params: threadParams,
-  body: z.unknown().meta({ shownAs: command }),
+  body: command,
+  bodyUnjudged: true,
   reply: commandResponse,
   errors: ['bad_request', 'executor_unavailable', 'shutting_down'],
 })

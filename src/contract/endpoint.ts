@@ -28,6 +28,8 @@ export interface Endpoint<
   body?: B
   /** True where a missing body counts as `{}`. */
   bodyOptional?: boolean
+  /** True where the handler gets the body as it was sent and judges it, because a refusal has a form of its own. */
+  bodyUnjudged?: boolean
   /** Request headers with a meaning of their own here, each with one sentence. */
   headers?: Readonly<Record<string, string>>
   reply: R

@@ -116,8 +116,7 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', components: Json): 
         type: 'array',
         items: schemaOf(meta.listOf, io, components),
       }
-      const other = meta?.shownAs instanceof z.ZodType && schemaOf(meta.shownAs, io, components)
-      const shown = list || other || meta?.shown
+      const shown = list || meta?.shown
       if (!shown) return
       for (const key of Object.keys(jsonSchema)) delete jsonSchema[key]
       Object.assign(jsonSchema, shown)

@@ -10,6 +10,7 @@ import {
   resolve,
   withAt,
 } from '../support/operations.ts'
+import type { Answer } from '../support/raw.ts'
 import { expectUnharmed, fault, hostileServer, JSON_TYPE, type Wanted, wrong } from './bad-input-server.ts'
 
 const hostile = hostileServer()
@@ -116,6 +117,15 @@ describe('a body that is no clean JSON', () => {
   })
 })
 
+/** A refused command as other operations would have refused it: its answer has a form of its own. */
+function asRefusal(operation: Operation, answer: Answer): Answer {
+  if (operation.name !== 'sendCommand' || ![200, 400].includes(answer.status)) return answer
+  const { type, error, message } = JSON.parse(answer.text) as { type: string; error: string; message: string }
+  if (type !== 'error' || error !== 'invalid_argument') return answer
+  const detail = message.replace(/^params/, 'body.params').replace(/^command/, 'body')
+  return { ...answer, status: 422, text: JSON.stringify({ code: 'validation_failed', detail }) }
+}
+
 const values: unknown[] = [null, true, 0, -1, 1.5, '', 'x', [], [null], {}, { $gt: '' }, [[]]]
 
 describe('a field of another type', () => {
@@ -133,7 +143,8 @@ describe('a field of another type', () => {
       // Alternatives are told apart at the place where they differ, which may be further up.
       const [top = ''] = [placeOf(one.path.slice(0, 1))]
       const named = operation.name === 'cancelRuns' ? /^body/ : new RegExp(`^${top.replaceAll(/[[\].$]/g, '\\$&')}`)
-      return fault(await hostile.send({ method, path, headers: JSON_TYPE, body: sent }), refused(named))
+      const answer = await hostile.send({ method, path, headers: JSON_TYPE, body: sent })
+      return fault(asRefusal(operation, answer), refused(named))
     }
     const title = (one: (typeof cases)[number]) => `${placeOf(one.path)} = ${JSON.stringify(one.value)}`
     expect(await wrong(cases, judge, title)).toEqual([])

@@ -2,6 +2,7 @@
 
 import { v7 } from 'uuid'
 import { expect, test } from 'vitest'
+import { until } from '../support/until.ts'
 import { eachCommandServer, newThread } from './command-server.ts'
 
 eachCommandServer((on) => {
@@ -76,7 +77,7 @@ eachCommandServer((on) => {
 
   test('state.listCheckpoints lists a namespace, newest first, in pages, with the node that made each', async () => {
     const threadId = newThread()
-    await on.run(threadId, 'steps', { log: ['in'] })
+    const run_id = await on.run(threadId, 'steps', { log: ['in'] })
     const { checkpoints } = await on.does(threadId, 'state.listCheckpoints', {})
     const history = await on.client.threads.getHistory(threadId)
     expect(checkpoints).toEqual(
@@ -86,7 +87,7 @@ eachCommandServer((on) => {
         step: 3 - i,
         ...(i < 3 && { node_name: ['third', 'second', 'first'][i] }),
         ...(state.parent_checkpoint && { parent_id: state.parent_checkpoint.checkpoint_id }),
-        metadata: state.metadata,
+        metadata: expect.objectContaining({ run_id, source: i === 4 ? 'input' : 'loop', graph_id: 'steps' }),
       })),
     )
     expect(checkpoints).toHaveLength(5)
@@ -123,7 +124,11 @@ eachCommandServer((on) => {
     expect(await tree()).toEqual(node('interrupted', 'interrupted'))
     const { run_id } = await on.does(threadId, 'run.start', { assistant_id: 'family', input: 'yes' })
     await on.gates.reached(gate)
-    expect(await tree()).toEqual(node('running', 'running'))
+    const running = await until('the subgraph has stored something', async () => {
+      const seen = await tree()
+      return seen.tree.children.length > 0 && seen
+    })
+    expect(running).toEqual(node('running', 'running'))
     on.gates.open(gate)
     await on.ended(threadId, run_id)
     expect(await tree()).toEqual(node('completed', 'completed'))
