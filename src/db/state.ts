@@ -58,19 +58,21 @@ export async function lock(tx: Db, id: string, visible: Sql): Promise<string | n
   return now?.latest ?? null
 }
 
-/** Writes on the locked thread what the change left it with. */
+/** Writes on the locked thread what the change left it with. The epoch moves on: who ran on the thread before no longer
+ *  knows its state. */
 export const settle = (tx: Db, id: string, state: FinalState): Promise<unknown> => {
   const waits = state.next.length > 0 || Object.keys(state.interrupts).length > 0
   return tx.rows(sql`
     update threads set "values" = ${storable(state.values)}::json, interrupts = ${json(state.interrupts)}::json,
       settled_status = ${waits ? 'interrupted' : 'idle'}, error = null, state_updated_at = clock_timestamp(),
-      updated_at = clock_timestamp(), expires_at = ${renewedExpiry}
+      updated_at = clock_timestamp(), expires_at = ${renewedExpiry}, epoch = epoch + 1
     where thread_id = ${id}::uuid`)
 }
 
 /** Merges metadata into the latest checkpoint of the locked thread; throws `checkpoint_not_found`. */
 export async function patchMetadata(tx: Db, id: string, metadata: Record<string, unknown>): Promise<void> {
   const changed = await tx.rows(sql`
+    with moved as (update threads set epoch = epoch + 1 where thread_id = ${id}::uuid)
     update checkpoints set metadata = metadata || ${json(metadata)}::jsonb
     where thread_id = ${id}::uuid and checkpoint_ns = '' and checkpoint_id = (
       select max(c.checkpoint_id) from checkpoints c where c.thread_id = ${id}::uuid and c.checkpoint_ns = '')

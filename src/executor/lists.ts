@@ -51,6 +51,23 @@ export function createListMemory(): ListMemory {
 export const isList = (value: unknown): value is unknown[] =>
   Array.isArray(value) && Object.getPrototypeOf(value) === Array.prototype && Object.keys(value).length === value.length
 
+const [COMMA, CLOSE] = [Buffer.from(','), Buffer.from(']')]
+
+/** One list of encoded lists, as it would be encoded itself. */
+export function joinLists(parts: readonly Uint8Array[]): Uint8Array {
+  const [first, ...added] = parts
+  if (first === undefined || added.length === 0) return first ?? new Uint8Array()
+  const pieces: Uint8Array[] = [first.subarray(0, -1)]
+  let isEmpty = first.length === 2
+  for (const part of added) {
+    if (part.length === 2) continue
+    if (!isEmpty) pieces.push(COMMA)
+    pieces.push(part.subarray(1, -1))
+    isEmpty = false
+  }
+  return Buffer.concat([...pieces, CLOSE])
+}
+
 /** A value as it was, for comparing: what is equal to it would be stored as the same bytes. */
 type Kept = string | number | bigint | boolean | null | undefined | KeptFields | KeptItems | KeptDate
 

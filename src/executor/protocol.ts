@@ -72,6 +72,10 @@ export interface Job {
   metadata: Record<string, unknown>
   /** True when the thread has no checkpoint at all: the first read need not be asked for. */
   fresh: boolean
+  /** Counts the holders of the thread. */
+  epoch: number
+  /** True when the thread's checkpoints are as the run of the epoch before left them, and all that it sent is stored. */
+  continues: boolean
 }
 
 /** Why a run is stopped from outside; it is the `reason` of the graph's AbortSignal. */

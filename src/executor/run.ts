@@ -6,6 +6,7 @@ import { finalState } from './final.ts'
 import type { Graph } from './graph.ts'
 import { RunAborted, type RunPort } from './guest.ts'
 import { inputOf } from './input.ts'
+import { followLatest } from './latest.ts'
 import type { LoadedGraph } from './load.ts'
 import type { FinalState, Job, Outcome } from './protocol.ts'
 import { recover } from './recover.ts'
@@ -13,6 +14,7 @@ import { configOf } from './run-config.ts'
 import { type CheckpointSink, createSaver, type Saver } from './saver.ts'
 import { createStore } from './store.ts'
 import { drive } from './stream.ts'
+import type { ThreadMemory } from './thread-memory.ts'
 import type { Tracing } from './tracing.ts'
 
 type RunOutcome = Exclude<Outcome, { kind: 'crashed' }>
@@ -26,7 +28,7 @@ export async function execute(
   job: Job,
   port: RunPort,
   tracing: Tracing,
-  options: { apiUrl?: string; log?: (text: string) => void } = {},
+  options: { apiUrl?: string; log?: (text: string) => void; memory?: ThreadMemory } = {},
 ): Promise<RunOutcome> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(port.signal.reason)
@@ -34,14 +36,16 @@ export async function execute(
   let graph: Graph | undefined
   let saver: Saver | undefined
   let end: End
+  const { thread_id: thread, epoch } = job
+  const latest = followLatest(job.continues ? options.memory?.recall(thread, epoch) : undefined)
   try {
     const loaded = find()
     const store = createStore(loaded.langchain, port.storage, job.run_id)
     saver = createSaver({
       langchain: loaded.langchain,
       codec: loaded.codec,
-      storage: port.storage,
-      sink: sinkOf(job, port),
+      storage: latest.storage(port.storage),
+      sink: latest.sink(sinkOf(job, port)),
       fresh: job.fresh,
       onFailure: (error) => stop.abort(error),
     })
@@ -69,7 +73,9 @@ export async function execute(
   // Clients get the name and the message; where it was thrown is for whoever reads the log.
   if (end?.kind === 'thrown')
     options.log?.(`Run ${job.run_id} of graph "${job.graph_id}" failed: ${stackOf(end.error)}`)
-  return outcomeOf(end, graph && saver ? await stateAfter(graph, job, saver) : undefined)
+  const outcome = outcomeOf(end, graph && saver ? await stateAfter(graph, job, saver) : undefined)
+  options.memory?.keep(thread, epoch, outcome.kind === 'success' ? latest.stored() : undefined)
+  return outcome
 }
 
 // What made the run stop counts, not the way in which the graph then ended.

@@ -14,6 +14,7 @@ import { execute } from './run.ts'
 import { createSchemas, type Schemas } from './schemas.ts'
 import { getHistory, getState, updateState } from './state.ts'
 import { createStore } from './store.ts'
+import { createThreadMemory } from './thread-memory.ts'
 import { createTracing } from './tracing.ts'
 import { warm } from './warm.ts'
 
@@ -30,6 +31,9 @@ export interface RuntimeOptions {
   /** Told what nobody asked for but somebody should read. */
   log?(text: string): void
 }
+
+/** What is held of threads that ran, in bytes of their values: some hundred long conversations. */
+const MEMORY_BYTES = 16 * 1024 * 1024
 
 type Calls = {
   [M in keyof HostCalls]: (params: HostCalls[M]['params'], storage: Storage) => Promise<HostCalls[M]['value']>
@@ -75,6 +79,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   let folder: string | null = null
   const schemas = createSchemas(options.log ? { warn: options.log } : {})
   const calls = callsWith(find, schemas, (params) => embed(params, folder))
+  const memory = createThreadMemory(MEMORY_BYTES)
   const tracing = createTracing((text) => options.log?.(text))
   return {
     load: async (sources, projectDir) => {
@@ -86,7 +91,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         setImmediate(() => void warm(first, (loaded, job, port) => execute(() => loaded, job, port, tracing)))
       return graphs.statuses
     },
-    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, options),
+    execute: (job, port) => execute(() => find(job.graph_id), job, port, tracing, { ...options, memory }),
     call: async (method, params, storage) => {
       const answer = Object.hasOwn(calls, method) ? calls[method] : undefined
       if (!answer) throw new ApiError('not_supported', `This executor does not know the call "${String(method)}".`)

@@ -52,6 +52,8 @@ const job = (): Job => ({
   },
   metadata: {},
   fresh: true,
+  epoch: 1,
+  continues: false,
 })
 
 function nowhere(): RunPort {

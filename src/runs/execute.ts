@@ -45,6 +45,8 @@ export interface ExecuteDeps {
   runTimeoutSeconds: number
   /** How long an aborted graph may take to stop before its run is settled without it. */
   abortGraceMs: number
+  /** The thread's checkpoints are as the holder before left them. */
+  continues: boolean
 }
 
 /** How the run came out, for its worker. */
@@ -103,7 +105,7 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
     void guard(journal.append({ lazy: true, events: begin }))
     const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
     try {
-      handle = deps.executor.run(jobOf(claimed), sink)
+      handle = deps.executor.run(jobOf(claimed, deps.continues), sink)
       if (reason !== undefined) handle.abort(reason)
       const gaveUp = new Promise<Outcome>((resolve) => {
         giveUp = resolve
@@ -156,7 +158,7 @@ function answers(kwargs: Claimed['kwargs']): StreamEvent[] {
   return isById ? [{ event: ANSWERED, data: JSON.stringify(ids) }] : []
 }
 
-function jobOf(claimed: Claimed): Job {
+function jobOf(claimed: Claimed, continues: boolean): Job {
   return {
     run_id: claimed.run_id,
     thread_id: claimed.thread_id,
@@ -168,6 +170,8 @@ function jobOf(claimed: Claimed): Job {
     args: claimed.kwargs as unknown as RunArguments,
     metadata: claimed.metadata,
     fresh: !claimed.begun && claimed.last_seq === 0 && claimed.state_updated_at === null,
+    epoch: claimed.epoch,
+    continues,
   }
 }
 

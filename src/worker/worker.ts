@@ -20,6 +20,9 @@ import { createKeeper } from './keeper.ts'
 import { createLoop } from './loop.ts'
 import { rescue } from './rescuer.ts'
 
+/** Of how many threads the worker knows how their last run ended. */
+const MAX_ENDS = 10_000
+
 export interface WorkerOptions {
   slots: number
   maxAttempts: number
@@ -67,6 +70,8 @@ export function createWorker(
 ): Worker {
   const { db, bus, observe } = deps
   const active = new Map<string, Active>()
+  /** The epoch of the last run that ended here and left all it wrote, by thread. */
+  const ends = new Map<string, number>()
   let reserved = 0
   const reservedFor = new Set<string>()
   let strays: ReadonlySet<string> = new Set()
@@ -162,6 +167,7 @@ export function createWorker(
         maxAttempts: options.maxAttempts,
         runTimeoutSeconds: options.runTimeoutSeconds,
         abortGraceMs: options.abortGraceMs,
+        continues: ends.get(claimed.thread_id) === claimed.epoch - 1,
       },
       claimed,
     )
@@ -171,9 +177,18 @@ export function createWorker(
     void execution.finished.then((finished) => {
       // Its place may be taken: a run that was lost here and rescued can come back while what it was before still winds down.
       if (active.get(run_id)?.execution === execution) active.delete(run_id)
+      if (finished.as === 'settled' && finished.status === 'success') remember(claimed)
       announce(claimed, finished, performance.now() - began)
       if (!stopping && waiting) claimer.wake()
     })
+  }
+
+  function remember({ thread_id, epoch, temporary }: Claimed): void {
+    if (temporary) return
+    ends.delete(thread_id)
+    ends.set(thread_id, epoch)
+    const [oldest] = ends.keys()
+    if (ends.size > MAX_ENDS && oldest !== undefined) ends.delete(oldest)
   }
 
   /** A run that was created for this worker while it began to stop. */

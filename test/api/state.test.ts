@@ -40,6 +40,17 @@ eachNotesServer((stack) => {
     expect((await stack.client.threads.get(id)).values).toEqual(now.values)
   })
 
+  test('a run goes on from what a change of the state left, not from what the run before left', async () => {
+    const id = await ran({ topic: 'a' })
+    await run(id, { topic: 'b' })
+    await stack.client.threads.updateState(id, { values: { log: ['changed'] } })
+    expect(await run(id, { topic: 'c' })).toMatchObject({
+      log: ['wrote a', 'reviewed', 'wrote b', 'reviewed', 'changed', 'wrote c', 'reviewed'],
+    })
+    await stack.client.threads.patchState(id, { mark: 1 })
+    expect(await run(id, { topic: 'd' })).toMatchObject({ topic: 'd' })
+  })
+
   test('the history is the way there, newest first, and can be paged and filtered', async () => {
     const { threads } = stack.client
     const id = await ran({ topic: 'a' })

@@ -4,7 +4,7 @@
 import { type BaseMessage, HumanMessage, RemoveMessage } from '@langchain/core/messages'
 import { emptyCheckpoint, uuid6 } from '@langchain/langgraph-checkpoint'
 import fc from 'fast-check'
-import { v7 } from 'uuid'
+import { v5, v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import type { Database } from '../../src/db/db.ts'
@@ -14,10 +14,21 @@ import * as retention from '../../src/db/retention.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import { createCodec } from '../../src/executor/codec.ts'
 import { createLangChainLoader } from '../../src/executor/langchain.ts'
+import { followLatest } from '../../src/executor/latest.ts'
+import type { StoredCheckpoint } from '../../src/executor/protocol.ts'
 import { createSaver } from '../../src/executor/saver.ts'
 import { createStorage } from '../../src/graph/storage.ts'
 import { silent } from '../../src/observe.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
+
+/** A stored checkpoint with its bytes as text. */
+const plainly = (stored: StoredCheckpoint | null) =>
+  JSON.parse(
+    JSON.stringify(stored, (_, value) => {
+      const bytes = value?.type === 'Buffer' ? Buffer.from(value.data) : value
+      return bytes instanceof Uint8Array ? Buffer.from(bytes).toString() : bytes
+    }),
+  )
 
 type Item = { n: number; deep: { tags: string[] } } | BaseMessage
 
@@ -42,16 +53,18 @@ async function openThread(db: Database) {
       return storage['checkpoint.list'](which)
     },
   }
-  const saverOf = (run_id: string) =>
+  /** What the executor that ran last remembers. */
+  let remembered: StoredCheckpoint | undefined
+  const saverOf = (run_id: string, latest = followLatest(undefined)) =>
     createSaver({
       langchain,
       codec,
-      storage: counted,
-      sink: {
+      storage: latest.storage(counted),
+      sink: latest.sink({
         put: (put) => checkpoints.store(db, { puts: [put], writes: [], run_id }),
         writes: (writes) => checkpoints.store(db, { puts: [], writes: [writes], run_id }),
         settled: () => Promise.resolve(),
-      },
+      }),
     }).checkpointer
   const at = (checkpoint_id?: string) => ({
     configurable: { thread_id, checkpoint_ns: '', ...(checkpoint_id !== undefined && { checkpoint_id }) },
@@ -60,7 +73,8 @@ async function openThread(db: Database) {
   /** A run: reads a checkpoint (the latest without one) and puts what each change makes of the list. */
   async function run(from: string | undefined, changes: readonly ((items: Item[]) => Item[])[]) {
     const run = v7()
-    const saver = saverOf(run)
+    const latest = followLatest(remembered)
+    const saver = saverOf(run, latest)
     const tuple = await saver.getTuple(at(from))
     let items = (tuple?.checkpoint.channel_values.items ?? []) as Item[]
     let version = tuple?.checkpoint.channel_versions.items as string | undefined
@@ -72,8 +86,13 @@ async function openThread(db: Database) {
       const checkpoint = { ...emptyCheckpoint(), id, channel_values: { items }, channel_versions: { items: version } }
       await saver.put(at(parent), checkpoint as never, { source: 'loop', step } as never, { items: version })
       expected.set(id, { text: print(items), run })
+      await saver.putWrites(at(id), [['items', items.at(-1)]], v5(`${step} task`, v5.URL))
       parent = id
     }
+    // What is remembered of it is what is stored.
+    const stored = await storage['checkpoint.get']({ thread_id, checkpoint_ns: '' })
+    remembered = latest.stored()
+    expect(remembered && plainly(remembered)).toEqual(changes.length > 0 ? plainly(stored) : undefined)
     return run
   }
   const text = async (id?: string) => {
@@ -90,6 +109,7 @@ async function openThread(db: Database) {
     text,
     latest: () => [...expected.keys()].sort().at(-1),
     async rollBack(run: string) {
+      remembered = undefined
       await checkpoints.removeOfRun(db, thread_id, run)
       for (const [id, of] of expected) if (of.run === run) expected.delete(id)
     },

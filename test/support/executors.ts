@@ -64,6 +64,8 @@ function job(graph_id: string, args: Partial<RunArguments> = {}, more: Partial<J
     graph_id,
     attempt: 1,
     metadata: {},
+    epoch: 1,
+    continues: false,
     fresh: more.thread_id === undefined,
     ...more,
     args: { config: {}, stream_mode: [], stream_subgraphs: false, durability: 'async', ...args },

@@ -1,0 +1,123 @@
+// The latest checkpoint of a thread's root namespace as it is stored, followed through a run. In charge of knowing it from what
+// the run read and put, without asking; where it cannot be sure of all of it, it says nothing.
+
+import type { Storage } from './executor.ts'
+import { joinLists } from './lists.ts'
+import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import type { CheckpointSink } from './saver.ts'
+
+type Reads = Pick<Storage, 'checkpoint.get' | 'checkpoint.list'>
+
+export interface Latest {
+  /** Reads of the run, to be followed. */
+  storage(of: Reads): Reads
+  /** What the run puts, to be followed. */
+  sink(of: CheckpointSink): CheckpointSink
+  /** The last checkpoint that was put, whole, with the writes on it; undefined where none was, or not all of it is known. */
+  stored(): StoredCheckpoint | undefined
+}
+
+interface Value {
+  type: string
+  /** A list: as it is stored whole, and what was added to it. */
+  parts: Uint8Array[]
+  chain?: Chain
+}
+
+/** Begins with what is known of the thread, if anything is. */
+export function followLatest(known: StoredCheckpoint | undefined): Latest {
+  const values = new Map<string, Value>()
+  /** Checkpoints of which every value that there is, is known. */
+  const whole = new Set<string | null>([null])
+  const writes = new Map<string, WritesPut[]>()
+  let last: CheckpointPut | undefined
+
+  const see = (stored: StoredCheckpoint) => {
+    if (stored.checkpoint_ns !== '') return
+    whole.add(stored.checkpoint_id)
+    for (const { channel, blob, chain } of stored.values) {
+      values.set(keyOf(channel, versionsOf(stored.checkpoint)[channel]), {
+        type: blob.type,
+        parts: [blob.bytes],
+        ...(chain && { chain }),
+      })
+    }
+  }
+  const follow = (put: CheckpointPut) => {
+    if (put.checkpoint_ns !== '') return
+    for (const { channel, version, blob, list } of put.values) {
+      const base = list?.base == null ? undefined : values.get(keyOf(channel, list.base))
+      const size = blob.bytes.length
+      if (list?.base != null && base?.chain === undefined) continue
+      values.set(keyOf(channel, version), {
+        type: blob.type,
+        parts: [...(base?.parts ?? []), blob.bytes],
+        ...(list && {
+          chain: base?.chain
+            ? { ...base.chain, position: list.position, added_bytes: base.chain.added_bytes + size }
+            : { id: version, position: 0, whole_bytes: size, added_bytes: 0 },
+        }),
+      })
+    }
+    if (whole.has(put.parent_checkpoint_id)) whole.add(put.checkpoint_id)
+    last = put
+  }
+  if (known) see(known)
+
+  return {
+    storage: (of) => ({
+      ...of,
+      async 'checkpoint.get'(which) {
+        const isKnown = known !== undefined && last === undefined && which.checkpoint_ns === ''
+        if (isKnown && (which.checkpoint_id ?? known.checkpoint_id) === known.checkpoint_id && writes.size === 0)
+          return known
+        const stored = await of['checkpoint.get'](which)
+        if (stored) see(stored)
+        return stored
+      },
+    }),
+    sink: (of) => ({
+      ...of,
+      put(put) {
+        follow(put)
+        return of.put(put)
+      },
+      writes(put) {
+        if (put.checkpoint_ns === '') writes.set(put.checkpoint_id, [...(writes.get(put.checkpoint_id) ?? []), put])
+        return of.writes(put)
+      },
+    }),
+    stored() {
+      if (last === undefined || !whole.has(last.checkpoint_id)) return undefined
+      const { values: _, ...put } = last
+      const found = Object.entries(versionsOf(put.checkpoint)).flatMap(([channel, version]) => {
+        const value = values.get(keyOf(channel, version))
+        if (value === undefined) return []
+        const { type, parts, chain } = value
+        return [{ channel, blob: { type, bytes: joinLists(parts) }, ...(chain && { chain }) }]
+      })
+      return { ...put, values: found, writes: inOrder(writes.get(last.checkpoint_id) ?? []) }
+    },
+  }
+}
+
+const keyOf = (channel: string, version: unknown): string => `${channel}\n${version}`
+const versionsOf = (checkpoint: Record<string, unknown>) => checkpoint.channel_versions as Record<string, string>
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+
+/** Writes as they are read back: a special one replaces the one before, a regular one never does. */
+function inOrder(puts: readonly WritesPut[]): StoredCheckpoint['writes'] {
+  const found = new Map<string, StoredCheckpoint['writes'][number]>()
+  for (const { task_id, task_path, writes } of puts) {
+    for (const write of writes) {
+      const key = `${task_id}\n${write.idx}`
+      const before = found.get(key)
+      if (before === undefined || write.idx < 0)
+        found.set(key, { ...write, task_id, task_path: before?.task_path ?? task_path })
+    }
+  }
+  return [...found.values()].sort(
+    (a, b) => compare(a.task_path, b.task_path) || compare(a.task_id, b.task_id) || a.idx - b.idx,
+  )
+}
