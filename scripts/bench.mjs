@@ -52,7 +52,8 @@ try {
     await heddle('Heddle embedded', round, 'dev --no-reload', join(folder, 'data'))
     await heddle('Heddle pg+redis', round, 'start')
   }
-  writeFileSync(/** @type {string} */ (args.out), results())
+  const checkpoints = args.scenario ? [] : compareCheckpoints()
+  writeFileSync(/** @type {string} */ (args.out), results(checkpoints))
   console.log(`Wrote ${args.out}`)
 } finally {
   await stop()
@@ -96,7 +97,15 @@ async function heddle(name, round, command, dataDir) {
   columns[name]?.push(file)
 }
 
-function results() {
+/** The saver beside the stock one. @returns {Record<string, number>[]} */
+function compareCheckpoints() {
+  const file = join(folder, 'checkpoints.json')
+  must('node', ['checkpoints.mjs', '--postgres', postgres.uri, '--json', file], {})
+  return JSON.parse(readFileSync(file, 'utf8'))
+}
+
+/** @param {Record<string, number>[]} checkpoints */
+function results(checkpoints) {
   const table = spawnSync(
     'node',
     ['summarize.mjs', ...Object.entries(columns).map(([name, files]) => `${name}=${files.join(',')}`)],
@@ -118,7 +127,22 @@ Made by \`npm run bench -- --repeat ${args.repeat} --seconds ${args.seconds}${ar
 that and durability "exit". Absolute figures hold for this machine only: compare ratios from one run. Metrics are explained in
 [README.md](README.md).
 
-${table}`
+${table}${
+  checkpoints.length === 0
+    ? ''
+    : `
+## Checkpoints
+
+The echo graph for that many turns on one thread, with Heddle's saver and with the stock Postgres saver: bytes of checkpoints, values and
+writes; and the time of one put on such a thread, until it is durable (\`checkpoints.mjs\`).
+
+| ${Object.keys(checkpoints[0] ?? {}).join(' | ')} |
+|${Object.keys(checkpoints[0] ?? {})
+        .map(() => '---')
+        .join('|')}|
+${checkpoints.map((row) => `| ${Object.values(row).join(' | ')} |`).join('\n')}
+`
+}`
 }
 
 function chosen() {

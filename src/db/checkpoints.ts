@@ -124,7 +124,7 @@ async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<
       checkpoint_ns: row.checkpoint_ns,
       checkpoint_id: row.checkpoint_id,
       parent_checkpoint_id: row.parent_checkpoint_id,
-      checkpoint: row.checkpoint ?? {},
+      checkpoint: { ...row.checkpoint, id: row.checkpoint_id },
       metadata: row.metadata ?? {},
       values: [],
       writes: [],

@@ -100,7 +100,7 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
     select f.thread_id, n.ns, n.id, n.parent, f.run_id, n.checkpoint::json, n.metadata::jsonb
     from unnest(${puts.map((r) => r.i)}::int[], ${puts.map((r) => r.put.checkpoint_ns)}::text[],
       ${puts.map((r) => r.put.checkpoint_id)}::text[], ${puts.map((r) => r.put.parent_checkpoint_id)}::text[],
-      ${puts.map((r) => json(r.put.checkpoint))}::text[], ${puts.map((r) => json(r.put.metadata))}::text[])
+      ${puts.map((r) => json(withoutId(r.put.checkpoint)))}::text[], ${puts.map((r) => json(r.put.metadata))}::text[])
       as n(i, ns, id, parent, checkpoint, metadata) join fence f using (i)
     on conflict (thread_id, checkpoint_ns, checkpoint_id) do update
       set checkpoint = excluded.checkpoint, metadata = excluded.metadata)`)
@@ -139,6 +139,11 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
         ])}
       where checkpoint_writes.idx < 0)`)
   return parts
+}
+
+/** The id has a column of its own. */
+function withoutId({ id: _, ...checkpoint }: Record<string, unknown>): Record<string, unknown> {
+  return checkpoint
 }
 
 const kept = (column: Sql, replaced: Sql): Sql => sql`${replaced} = case

@@ -1,6 +1,7 @@
 // What of a run's metadata is stored with a checkpoint. Must never let a credential or an internal value through.
 
-// LangGraph's bookkeeping: redundant with the checkpoint's own address and tasks.
+// LangGraph's bookkeeping: redundant with the checkpoint's own address and tasks, or for traces only. A thread has many
+// checkpoints, and every one would carry it.
 const INTERNAL = new Set([
   'thread_id',
   'checkpoint_id',
@@ -11,6 +12,9 @@ const INTERNAL = new Set([
   'langgraph_triggers',
   'langgraph_path',
   'langgraph_checkpoint_ns',
+  'langgraph_host',
+  'langgraph_plan',
+  'ls_integration',
 ])
 
 const SECRET =
