@@ -17,7 +17,7 @@ export function threadEventRoutes(deps: HttpDeps): Route[] {
       await threads.get(db, params.thread_id, visible)
       const { since, ...wanted } = body
       const session = engine.session(params.thread_id, visible)
-      session.subscribe('events', wanted, since)
+      session.subscribe('events', wanted, { since })
       return sse(sourceOf(session))
     }),
     // A thread that is not there is no mistake: the command that makes it comes over this connection.

@@ -18,10 +18,10 @@ export interface ThreadSocketDeps {
 
 type Fields = Record<string, unknown>
 
-/** An answer, and what is done once it was given. */
+/** An answer; where something is done besides, `act` does it and says when the answer is to be given. */
 interface Answer {
   result: unknown
-  begin?: () => void
+  act?: (begin: () => void) => void
 }
 
 /** How many subscriptions a connection may have. */
@@ -63,7 +63,10 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
     if (session.size() >= MAX_SUBSCRIPTIONS)
       throw new Refusal('invalid_argument', `A connection may have ${MAX_SUBSCRIPTIONS} subscriptions: end one first.`)
     const subscription_id = `${++count}.${Buffer.from(JSON.stringify(wanted)).toString('base64url')}`
-    return { result: { subscription_id }, begin: () => session.subscribe(subscription_id, wanted, since) }
+    return {
+      result: { subscription_id },
+      act: (begin) => session.subscribe(subscription_id, wanted, { since, begin }),
+    }
   }
 
   async function reconnect(params: Fields): Promise<Answer> {
@@ -79,8 +82,10 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
     const wanted = names.map((name) => [String(name), wantedOf({ ...filterOf(String(name)), since })] as const)
     return {
       result: { restored: wanted.length > 0 },
-      begin: () => {
-        for (const [name, { since, ...filter }] of wanted) session.subscribe(name, filter, since)
+      act: (begin) => {
+        if (wanted.length === 0) begin()
+        for (const [i, [name, { since, ...filter }]] of wanted.entries())
+          session.subscribe(name, filter, { since, ...(i === 0 && { begin }) })
       },
     }
   }
@@ -110,13 +115,9 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
     const isOurs = typeof method === 'string' && method.startsWith('subscription.') && Number.isSafeInteger(id)
     if (!isOurs) return answer(await deps.dispatch(command))
     try {
-      const { result, begin } = await about(
-        method,
-        typeof params === 'object' && params !== null ? (params as Fields) : {},
-      )
-      // Told before what is subscribed to.
-      answer({ type: 'success', id: id as number, result })
-      begin?.()
+      const given = typeof params === 'object' && params !== null ? (params as Fields) : {}
+      const { result, act = (begin) => begin() } = await about(method, given)
+      act(() => answer({ type: 'success', id: id as number, result }))
     } catch (error) {
       if (!(error instanceof Refusal)) deps.failed(error)
       const refusal = error instanceof Refusal ? error : new Refusal('unknown_error', 'The server failed to answer.')

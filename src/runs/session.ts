@@ -8,7 +8,7 @@ import { ApiError } from '../errors.ts'
 import { decodeBatch, type LoggedEvent } from './log.ts'
 import { frameOf, idOf, logSeqOf, type ThreadEvent } from './protocol.ts'
 import { type Hears, hearsOf, type Subscription } from './subscription.ts'
-import type { Ended, Tail, Tails } from './tails.ts'
+import type { Tail, Tails } from './tails.ts'
 import { createTranslator, type Translate } from './translate.ts'
 
 /** An event as a connection sends it. */
@@ -20,8 +20,9 @@ export interface SentFrame {
 }
 
 export interface Session {
-  /** Adds a subscription, or begins it anew: it hears what follows `since` (an event's number), or everything. */
-  subscribe(id: string, wanted: Subscription, since?: number): void
+  /** Adds a subscription, or begins it anew: it hears what follows `since` (an event's number), or everything. `begin` is called
+   *  right before: what is sent then comes after what the others heard and before the first that this one hears. */
+  subscribe(id: string, wanted: Subscription, options?: { since?: number | undefined; begin?: () => void }): void
   /** False where there is none of that id. */
   unsubscribe(id: string): boolean
   /** How many there are. */
@@ -36,6 +37,16 @@ interface Subscriber {
   since: number
   /** `live` once it has heard what it missed. */
   state: 'joining' | 'live' | 'gone'
+  begin: () => void
+}
+
+/** Where a connection is in the log. */
+interface Place {
+  /** Up to here everything was given to those who are live. */
+  seq: number
+  /** What asked for input before this does so no longer. */
+  begun: number
+  translate: Translate
 }
 
 export interface SessionDeps {
@@ -48,7 +59,9 @@ export interface SessionDeps {
 /** Makes a session of a thread, which need not exist yet: its subscriptions then wait for it. */
 export function createSession(deps: SessionDeps, threadId: string, visible: Sql): Session {
   const subscribers = new Map<string, Subscriber>()
-  const joining: Subscriber[] = []
+  let joining: Subscriber[] = []
+  /** The thread is not there: nothing can come before what a subscription asks for. */
+  let isParked = false
   let wake: () => void = () => {}
 
   async function* frames(signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined> {
@@ -64,7 +77,8 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
       while (joining.length === 0 && !stop.signal.aborted) await woken()
       if (!stop.signal.aborted) {
         tail = await deps.tails.open(threadId)
-        yield* follow(tail, stop.signal)
+        const start = await found(tail, stop.signal)
+        if (start !== undefined) yield* follow(tail, start, stop.signal)
       }
       if (deps.hungUp.aborted && !signal.aborted) throw new ApiError('shutting_down')
     } finally {
@@ -74,17 +88,35 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
     }
   }
 
-  async function* follow(tail: Tail, signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined> {
-    const first = joining[0] as Subscriber
-    let start = await beginning(first.since)
-    if (start === undefined) {
-      if (!(await appears(tail, signal))) return
-      start = await beginning(first.since)
-      if (start === undefined) throw new ApiError('thread_not_found')
+  const beginning = (since: number) => events.beginningOf(deps.db, threadId, logSeqOf(since), visible)
+  const earliest = () => Math.min(...joining.map(({ since }) => since))
+
+  /** Where to begin, once the thread is there; undefined when the signal aborts first. */
+  async function found(tail: Tail, signal: AbortSignal): Promise<(events.Beginning & { since: number }) | undefined> {
+    const since = earliest()
+    const start = await beginning(since)
+    if (start !== undefined) return { ...start, since }
+    isParked = true
+    for (const { begin } of joining) begin()
+    for await (const _ of tail.follow(0, { caughtUp: false, signal })) {
+      const late = await beginning(earliest())
+      // It is there, and not for this caller.
+      if (late === undefined) throw new ApiError('thread_not_found')
+      isParked = false
+      return { ...late, since: earliest() }
     }
-    // What the first one missed comes before what happens: there is nothing that could overtake it.
-    joining.shift()
-    if (first.state === 'joining') first.state = 'live'
+    return undefined
+  }
+
+  async function* follow(
+    tail: Tail,
+    start: events.Beginning & { since: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<SentFrame, void, undefined> {
+    // What those who are here missed comes before what happens: nothing can overtake it.
+    const first = joining.filter(({ since }) => since >= start.since)
+    joining = joining.filter((subscriber) => !first.includes(subscriber))
+    for (const subscriber of first) enter(subscriber)
     const place: Place = { seq: start.after, begun: start.begun, translate: createTranslator() }
     const items = tail.follow(start.after, { caughtUp: false, untilGone: true, signal })
     let next = items.next()
@@ -94,38 +126,23 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
         if (late !== undefined) {
           const from = await beginning(late.since)
           if (from === undefined) return
+          late.begin()
           place.begun = from.begun
           yield* replay(tail, late, from, place.seq)
-          if (late.state === 'joining') late.state = 'live'
+          enter(late)
           continue
         }
         const item = await nextOrWoken(next)
         if (item === undefined) continue
         if (item.done || 'gone' in item.value) return
         next = items.next()
-        yield* live(item.value, place)
+        if ('seq' in item.value) yield* live(item.value, place)
       }
     } finally {
       next.catch(() => {})
       void items.return(undefined).catch(() => {})
     }
   }
-
-  interface Place {
-    /** Up to where the log was given to those who are subscribed. */
-    seq: number
-    /** Before it, what asked for input does so no longer. */
-    begun: number
-    translate: Translate
-  }
-
-  /** Waits until something happens on a thread that is not there; false when the signal aborts first. */
-  async function appears(tail: Tail, signal: AbortSignal): Promise<boolean> {
-    for await (const _ of tail.follow(0, { caughtUp: false, signal })) return true
-    return false
-  }
-
-  const beginning = (since: number) => events.beginningOf(deps.db, threadId, logSeqOf(since), visible)
 
   /** What a subscription missed, up to the place that the others are at. */
   async function* replay(
@@ -152,9 +169,8 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
   }
 
   /** An event is told once, however many hear it, unless they hear it under different namespaces. */
-  function* live(item: LoggedEvent | Ended, place: Place): Generator<SentFrame, void, undefined> {
-    if (!('seq' in item)) return
-    for (const event of place.translate(item)) {
+  function* live(logged: LoggedEvent, place: Place): Generator<SentFrame, void, undefined> {
+    for (const event of place.translate(logged)) {
       const told = new Set<string>()
       for (const subscriber of subscribers.values()) {
         const namespace = subscriber.state === 'live' ? heard(subscriber, event, place.begun) : undefined
@@ -163,13 +179,7 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
         yield sent(event, namespace)
       }
     }
-    place.seq = item.seq
-  }
-
-  function unsubscribe(id: string): boolean {
-    const subscriber = subscribers.get(id)
-    if (subscriber) subscriber.state = 'gone'
-    return subscribers.delete(id)
+    place.seq = logged.seq
   }
 
   const woken = () =>
@@ -184,18 +194,38 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
       next.then(resolve, reject)
     })
 
+  function unsubscribe(id: string): boolean {
+    const subscriber = subscribers.get(id)
+    if (subscriber) subscriber.state = 'gone'
+    return subscribers.delete(id)
+  }
+
   return {
-    subscribe(id, wanted, since = 0) {
+    subscribe(id, wanted, { since = 0, begin } = {}) {
       unsubscribe(id)
-      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining' }
+      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining', begin: once(begin) }
       subscribers.set(id, subscriber)
       joining.push(subscriber)
+      if (isParked) subscriber.begin()
       wake()
     },
     unsubscribe,
     size: () => subscribers.size,
     frames,
   }
+}
+
+function once(act: () => void = () => {}): () => void {
+  let done = false
+  return () => {
+    if (!done) act()
+    done = true
+  }
+}
+
+function enter(subscriber: Subscriber): void {
+  subscriber.begin()
+  if (subscriber.state === 'joining') subscriber.state = 'live'
 }
 
 function heard({ hears, since, state }: Subscriber, event: ThreadEvent, begun: number): readonly string[] | undefined {
