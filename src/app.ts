@@ -6,6 +6,7 @@ import type { Bus } from './bus/bus.ts'
 import { createMemoryBus } from './bus/memory.ts'
 import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
 import type { Database } from './db/db.ts'
+import { admit } from './db/encryption.ts'
 import { watched } from './db/health.ts'
 import { migrate } from './db/migrate.ts'
 import { type DatabaseSettings, openDatabase } from './db/open.ts'
@@ -97,14 +98,15 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     loading.catch(() => {})
     opened.unshift({ close: () => parts.executor.close() })
     const pooled = { ...settings, ...('uri' in settings && { poolSize: Math.max(1, config.poolSize - 2) }) }
-    const db = watched(await opening(openDatabase(pooled, observe)), 'requests', observe)
+    const db = watched(await opening(openDatabase(pooled, observe, config.aesKeys)), 'requests', observe)
     await migrate(db)
+    await admit(db)
     if (db.kind === 'pglite') await queue.forgetWorkers(db)
     // Connections of their own: a busy pool must cost neither the lease nor the journal its turn.
-    const alone = (generic: boolean) => openDatabase({ ...settings, poolSize: 1, generic }, observe)
+    const alone = (generic: boolean) => openDatabase({ ...settings, poolSize: 1, generic }, observe, config.aesKeys)
     const leaseDb = db.kind === 'pg' ? await opening(alone(false)) : db
     const journalDb = db.kind === 'pg' ? await opening(alone(true)) : db
-    const bus = await opening(openBus(options, observe))
+    const bus = await opening(openBus(options, config, observe))
     const graphs = await loading
     const broken = graphs.find(({ error }) => error !== undefined)
     // Before any run is claimed: another process may have the graph whole.
@@ -332,7 +334,7 @@ function graphSources(given: HeddleOptions['graphs'], projectDir: string): Graph
   })
 }
 
-async function openBus({ database, redis }: HeddleOptions, observe: Observe): Promise<Bus> {
+async function openBus({ database, redis }: HeddleOptions, config: ServerConfig, observe: Observe): Promise<Bus> {
   if (redis !== undefined) {
     const { createRedisBus } = await import('./bus/redis.ts')
     return createRedisBus({
@@ -345,5 +347,9 @@ async function openBus({ database, redis }: HeddleOptions, observe: Observe): Pr
   if (database === undefined || !('uri' in database)) return createMemoryBus(observe)
   const { createPostgresBus } = await import('./bus/postgres.ts')
   const { openNotify } = await import('./db/notify.ts')
-  return createPostgresBus({ observe, connect: (handlers) => openNotify({ uri: database.uri, ...handlers }) })
+  return createPostgresBus({
+    observe,
+    hintsOnly: config.aesKeys !== undefined,
+    connect: (handlers) => openNotify({ uri: database.uri, ...handlers }),
+  })
 }

@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { parse } from 'dotenv'
 import { z } from 'zod'
+import type { AesKeys } from './aes-keys.ts'
 import { ConfigError } from './errors.ts'
 import type { Failpoint } from './failpoints.ts'
 import { environmentSchema, ignoredVariables, knownVariables, type logLevels, refusedVariables } from './variables.ts'
@@ -71,6 +72,8 @@ export interface ServerConfig {
   /** How often it is looked for threads whose time is over, and how many are ended at a time. */
   sweepIntervalSeconds: number
   sweepLimit: number
+  /** What is stored is encrypted with the first of these; absent: it is not. */
+  aesKeys?: AesKeys
   poolSize: number
   /** Heap limit of an executor child in MiB; absent: Node's own. */
   executorMemoryMb?: number
@@ -207,6 +210,7 @@ function serverConfig(env: z.output<typeof environmentSchema>, set: Variables): 
       allowPrivate: env.HEDDLE_WEBHOOK_ALLOW_PRIVATE ?? defaults.webhooks.allowPrivate,
       ttlSeconds: env.HEDDLE_WEBHOOK_TTL_SECONDS ?? defaults.webhooks.ttlSeconds,
     },
+    ...(env.LANGGRAPH_AES_KEY !== undefined && { aesKeys: env.LANGGRAPH_AES_KEY }),
     ...(env.HEDDLE_EXECUTOR_MEMORY_MB !== undefined && { executorMemoryMb: env.HEDDLE_EXECUTOR_MEMORY_MB }),
     langsmith: traces(set),
   }
@@ -243,7 +247,7 @@ const own = [
 
 /**
  * What graph code gets as its environment: that of this process over the project's `env`. The addresses of the server's
- * own database and Redis and its secrets are left out unless the project's `env` names them.
+ * own database and Redis and its secrets are left out unless the project's `env` names them, and its keys always.
  */
 export function executorVariables(
   variables: Variables,
@@ -253,6 +257,7 @@ export function executorVariables(
   return Object.fromEntries(
     all.filter((entry): entry is [string, string] => {
       const [key, value] = entry
+      if (key === 'LANGGRAPH_AES_KEY') return false
       return value !== undefined && (!own.includes(key) || Object.hasOwn(projectEnv, key))
     }),
   )

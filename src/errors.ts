@@ -31,6 +31,7 @@ const codes = {
   graph_load_failed: [500, 'The graph could not be loaded.'],
   graph_failed: [500, 'The graph failed while answering.'],
   internal: [500, 'The server failed to answer. Its log says why, under the request id.'],
+  cannot_decrypt: [500, 'What is stored cannot be decrypted with the keys that this server has.'],
   embedding_failed: [502, 'The texts could not be embedded.'],
   storage_unmeasured: [501, 'The storage of this thread cannot be measured.'],
   overloaded: [503, 'The server is overloaded. Try again later.'],

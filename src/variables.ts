@@ -1,6 +1,7 @@
 // Which environment variables the server knows: how each is read, which stop the start, which make no difference. Data only.
 
 import { z } from 'zod'
+import { parseAesKeys } from './aes-keys.ts'
 import { messageOf } from './errors.ts'
 import { parseFailpoints } from './failpoints.ts'
 
@@ -75,6 +76,18 @@ const secrets = z
   )
   .optional()
 
+const aesKeys = z
+  .string()
+  .transform((text, { addIssue }) => {
+    try {
+      return parseAesKeys(text)
+    } catch (error) {
+      addIssue(messageOf(error))
+      return z.NEVER
+    }
+  })
+  .optional()
+
 /** How every variable that has an effect is read. */
 export const environmentSchema = z.object({
   DATABASE_URI: postgres,
@@ -94,6 +107,7 @@ export const environmentSchema = z.object({
   LOG_JSON: flag,
   LOG_COLOR: flag,
   NO_COLOR: z.string().optional(),
+  LANGGRAPH_AES_KEY: aesKeys,
   HEDDLE_DURABILITY: z.enum(['sync', 'async', 'exit'], 'must be sync, async or exit').optional(),
   HEDDLE_BODY_LIMIT_BYTES: whole(1024, 1_073_741_824),
   HEDDLE_RUN_EVENTS_MAX_BYTES: whole(1024, 1_099_511_627_776),
@@ -121,8 +135,7 @@ const isOn = (value: string): boolean => !['false', '0', 'no', 'off', 'none'].in
 /** Variables that would change what the server does: for which values each stops the start, and with what words. */
 export const refusedVariables: Record<string, { words: string; when?: (value: string) => boolean }> = {
   MOUNT_PREFIX: { words: later },
-  LANGGRAPH_AES_KEY: { words: later },
-  LANGGRAPH_AES_JSON_KEYS: { words: later },
+  LANGGRAPH_AES_JSON_KEYS: { words: 'is not supported: LANGGRAPH_AES_KEY alone says what is encrypted' },
   LANGGRAPH_AUTH_TYPE: { words: 'is not supported yet: only noop is', when: (value) => value !== 'noop' },
   LANGGRAPH_CONFIG: { words: 'is not supported yet: give assistants their config over the API' },
   LANGGRAPH_NODE_LOADER: { words: later },

@@ -26,6 +26,8 @@ export interface NotifyClient {
 export interface PostgresBusOptions {
   connect: (handlers: NotifyHandlers) => Promise<NotifyClient>
   observe: Observe
+  /** Postgres keeps notifications on disk for a moment: what is encrypted there must not be in them. */
+  hintsOnly?: boolean
 }
 
 /** NOTIFY takes less than 8000 bytes. */
@@ -34,7 +36,7 @@ const MAX_PAYLOAD = 7_999
 const MAX_WAITING = 20_000
 
 /** A bus over the connection that `connect` opens. */
-export async function createPostgresBus({ connect, observe }: PostgresBusOptions): Promise<Bus> {
+export async function createPostgresBus({ connect, observe, hintsOnly }: PostgresBusOptions): Promise<Bus> {
   const local = createLocalSubscribers(observe)
   const origin = newOrigin()
   let waiting: string[] = []
@@ -58,7 +60,7 @@ export async function createPostgresBus({ connect, observe }: PostgresBusOptions
   const pack = (channel: string, { hint, body }: BusMessage): string | undefined => {
     // The count makes equal messages differ: Postgres folds equal notifications of one transaction into one.
     const head = [origin, count++, channel, hint]
-    if (body !== undefined && body.length < MAX_PAYLOAD) {
+    if (body !== undefined && !hintsOnly && body.length < MAX_PAYLOAD) {
       const whole = JSON.stringify([...head, body])
       if (Buffer.byteLength(whole) <= MAX_PAYLOAD) return whole
     }

@@ -53,6 +53,18 @@ function program(): Command {
     .action(async (options: { config?: string; dataDir?: string }) =>
       (await import('./migrate.ts')).migrateCommand(options),
     )
+  heddle
+    .command('encrypt')
+    .description('encrypt with the first key of LANGGRAPH_AES_KEY whatever in the database is not')
+    .version(version, '-v, --version', 'print the version')
+    .option(
+      '-c, --config <path>',
+      'the langgraph.json whose env may name the database (default: ./langgraph.json if it is there)',
+    )
+    .option('--data-dir <path>', 'encrypt the embedded database in this folder')
+    .action(async (options: { config?: string; dataDir?: string }) =>
+      (await import('./encrypt.ts')).encryptCommand(options),
+    )
   return heddle
 }
 

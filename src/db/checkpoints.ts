@@ -4,6 +4,7 @@
 import type { Blob, Chain, GuestCalls, StoredCheckpoint } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { json } from './json.ts'
+import { names, openBlob } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
 
 export { store } from './journal.ts'
@@ -114,7 +115,7 @@ async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<
         w.task_path, w.idx, w.type, w.bytes, null, null, null
       from c join checkpoint_writes w using (thread_id, checkpoint_ns, checkpoint_id) where ${only(sql`w.channel`)}`)
   const chains = new Map(
-    rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(row)]),
+    rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(db, row)]),
   )
   const found = new Map<string, StoredCheckpoint>()
   for (const row of rows) {
@@ -137,15 +138,12 @@ async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<
     const blob: Blob = { type: row.type as string, bytes: row.bytes as Uint8Array }
     if (row.kind === 'value') {
       const list = row.chain === null ? undefined : chains.get(chainKey(row))?.(row.version as string)
-      of.values.push(list === undefined ? { channel, blob } : { channel, ...list })
-    } else
-      of.writes.push({
-        task_id: row.task_id as string,
-        task_path: row.task_path as string,
-        idx: row.idx as number,
-        channel,
-        blob,
-      })
+      of.values.push(list === undefined ? { channel, blob: openBlob(db, blob, nameOf(row)) } : { channel, ...list })
+    } else {
+      const { task_id, task_path, idx } = row as { task_id: string; task_path: string; idx: number }
+      const name = names.write({ ...of, task_id }, { idx, channel })
+      of.writes.push({ task_id, task_path, idx, channel, blob: openBlob(db, blob, name) })
+    }
   }
   const all = [...found.values()].sort((a, b) =>
     a.checkpoint_id < b.checkpoint_id ? 1 : a.checkpoint_id > b.checkpoint_id ? -1 : 0,
@@ -156,19 +154,24 @@ async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<
 
 const chainKey = ({ checkpoint_ns, channel, chain }: Row): string => `${checkpoint_ns}\n${channel}\n${chain}`
 
+const nameOf = (
+  row: Row,
+  part: { version: string; base: string | null } = { version: row.version as string, base: null },
+) => names.value(row, { channel: row.channel as string, chain: row.chain, ...part })
+
 /** Gives the versions of a list from the parts of their chain: forks of one version stand at the same position, so the way
  *  goes from base to base. */
-function createChainReader({
-  channel,
-  type,
-  bytes,
-  chain,
-  parts,
-}: Row): (version: string) => { blob: Blob; chain: Chain } {
+function createChainReader(db: Db, row: Row): (version: string) => { blob: Blob; chain: Chain } {
+  const { channel, chain } = row
+  const stored = { type: row.type as string, bytes: row.bytes as Uint8Array }
   const known = new Map<string, { base: string | null; size: number; inner: Uint8Array }>()
+  let type = stored.type
   let at = 0
-  for (const [version, base, size] of parts ?? []) {
-    known.set(version, { base, size, inner: (bytes as Uint8Array).subarray(at + 1, at + size - 1) })
+  for (const [version, base, size] of row.parts ?? []) {
+    const part = { type: stored.type, bytes: stored.bytes.subarray(at, at + size) }
+    const opened = openBlob(db, part, nameOf(row, { version, base }))
+    type = opened.type
+    known.set(version, { base, size, inner: opened.bytes.subarray(1, -1) })
     at += size
   }
   return (version) => {
@@ -184,7 +187,7 @@ function createChainReader({
       next = part.base
     }
     texts.push(OPEN)
-    return { blob: { type: type as string, bytes: Buffer.concat(texts.reverse()) }, chain: found }
+    return { blob: { type, bytes: Buffer.concat(texts.reverse()) }, chain: found }
   }
 }
 

@@ -1,5 +1,6 @@
 // The database seam: what statements are given. Two drivers implement it (pg, pglite) and one suite holds both to it.
 
+import type { Seal } from './seal.ts'
 import type { Sql } from './sql.ts'
 
 /** A connection to Postgres, pooled or inside a transaction. Rows come as both drivers' common types: int8 as a safe
@@ -10,6 +11,8 @@ export interface Db {
   /** Runs `work` in one transaction (nested calls join it). Use only the handle that is passed in. A serialization
    *  failure or deadlock runs it again, so it must do nothing but database work. */
   tx<T>(work: (db: Db) => Promise<T>): Promise<T>
+  /** Encrypts what rows hold; absent where nothing is encrypted. */
+  readonly seal?: Seal | undefined
   /** True where nobody else writes between two statements of this process: then one statement needs no lock before it. */
   readonly alone: boolean
   /** `rows` for the last statement of a transaction: the commit travels with it. Nothing may be thrown after it that

@@ -2,6 +2,7 @@
 // data as JSON; JSON printed by JSON.stringify has no raw line break or tab outside of strings' escapes.
 
 import { type Db, one } from './db.ts'
+import { names, openText } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 
 export interface EventBatch {
@@ -36,7 +37,10 @@ export const after = async (db: Db, threadId: string, seq: number): Promise<Page
           from events where thread_id = ${threadId} and first_seq <= ${seq} + 1) and last_seq > ${seq}
         order by first_seq limit ${PAGE.rows}) as page) as sized
     where bytes_before < ${PAGE.bytes} order by first_seq`)
-  const batches = rows.map(({ rows: _, ...batch }) => batch)
+  const batches = rows.map(({ rows: _, ...row }) => ({
+    ...row,
+    batch: openText(db, row.batch, names.events(threadId, row)),
+  }))
   const read = rows[0]?.rows ?? 0
   return { batches, more: read === PAGE.rows || batches.length < read }
 }

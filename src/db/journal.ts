@@ -2,9 +2,10 @@
 // and settlements of many runs at once. In charge of the fence: it locks the threads whose holder and epoch are still
 // the writer's, and writes nothing for the others. One round trip, one commit.
 
-import type { CheckpointPut, WritesPut } from '../executor/protocol.ts'
+import type { Blob, CheckpointPut, WritesPut } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { json, storable } from './json.ts'
+import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
 
@@ -42,14 +43,14 @@ export async function commit(db: Db, entries: readonly Entry[]): Promise<Map<num
       ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
     join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
     order by t.thread_id for no key update of t`
-  const ends = settlements(entries)
+  const ends = settlements(db, entries)
   const unsettled =
     ends.length > 0
       ? sql`run_id in (select run_id from settled) and run_id not in (select run_id from ended_runs)`
       : sql`false`
   const rows = await db.rows<{ i: number; unsettled: boolean }>(
     sql`with fence as (${fence})${join(
-      [...ends, events(entries, unsettled), ...checkpoints(entries)].filter((part) => part !== undefined),
+      [...ends, events(db, entries, unsettled), ...checkpoints(db, entries)].filter((part) => part !== undefined),
       sql``,
     )} select i, ${unsettled} as unsettled from fence`,
   )
@@ -64,11 +65,15 @@ export async function store(
   const thread = what.puts[0]?.thread_id ?? what.writes[0]?.thread_id
   if (thread === undefined) return
   const fence = sql`select 1 as i, ${thread}::uuid as thread_id, ${what.run_id}::uuid as run_id`
-  await db.rows(sql`with fence as (${fence})${join(checkpoints([what]), sql``)} select i from fence`)
+  await db.rows(sql`with fence as (${fence})${join(checkpoints(db, [what]), sql``)} select i from fence`)
 }
 
-function events(entries: readonly Entry[], unsettled: Sql): Sql | undefined {
-  const rows = entries.flatMap(({ events }, i) => (events ? [{ i: i + 1, ...events }] : []))
+function events(db: Db, entries: readonly Entry[], unsettled: Sql): Sql | undefined {
+  const rows = entries.flatMap(({ thread_id, run_id, events }, i) => {
+    if (events === undefined) return []
+    const { first_seq } = events
+    return [{ i: i + 1, ...events, batch: sealText(db, events.batch, names.events(thread_id, { run_id, first_seq })) }]
+  })
   if (!rows.length) return undefined
   return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch)
     select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, n.batch
@@ -78,7 +83,7 @@ function events(entries: readonly Entry[], unsettled: Sql): Sql | undefined {
     join fence f using (i) where not (${unsettled}) on conflict do nothing)`
 }
 
-function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {
+function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {
   const bodies = new Bodies()
   const puts = latest(
     entries.flatMap(({ puts }, i) => puts.map((put) => ({ i: i + 1, put }))),
@@ -87,11 +92,15 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
   const values = latest(
     entries.flatMap(({ puts }, i) => puts.flatMap((put) => put.values.map((value) => ({ i: i + 1, put, value })))),
     ({ put, value }) => `${put.thread_id}\n${put.checkpoint_ns}\n${value.channel}\n${value.version}`,
-  ).map((row) => ({ ...row, ...bodies.add(row.value.blob.bytes) }))
+  ).map((row) => {
+    const { channel, version, blob, list } = row.value
+    const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null }
+    return { ...row, ...bodies.add(sealBlob(db, blob, names.value(row.put, of))) }
+  })
   const writes = latest(
     entries.flatMap(({ writes }, i) => writes.flatMap((of) => of.writes.map((write) => ({ i: i + 1, of, write })))),
     ({ of, write }) => `${of.thread_id}\n${of.checkpoint_ns}\n${of.checkpoint_id}\n${of.task_id}\n${write.idx}`,
-  ).map((row) => ({ ...row, ...bodies.add(row.write.blob.bytes) }))
+  ).map((row) => ({ ...row, ...bodies.add(sealBlob(db, row.write.blob, names.write(row.of, row.write))) }))
   const parts: Sql[] = []
   if (values.length || writes.length) parts.push(sql`, body as (select ${bodies.all()}::bytea as bytes)`)
   if (puts.length)
@@ -111,7 +120,7 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
       n.chain, n.position, n.base
     from unnest(${values.map((r) => r.i)}::int[], ${values.map((r) => r.put.checkpoint_ns)}::text[],
       ${values.map((r) => r.value.channel)}::text[], ${values.map((r) => r.value.version)}::text[],
-      ${values.map((r) => r.value.blob.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[],
+      ${values.map((r) => r.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[],
       ${values.map((r) => r.value.list?.chain ?? null)}::text[], ${values.map((r) => r.value.list?.position ?? null)}::int[],
       ${values.map((r) => r.value.list?.base ?? null)}::text[])
       as n(i, ns, channel, version, type, start, size, chain, position, base) join fence f using (i), body
@@ -126,7 +135,7 @@ function checkpoints(entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] 
     from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
       ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
       ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
-      ${writes.map((r) => r.of.task_path)}::text[], ${writes.map((r) => r.write.blob.type)}::text[],
+      ${writes.map((r) => r.of.task_path)}::text[], ${writes.map((r) => r.type)}::text[],
       ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[])
       as n(i, ns, id, task_id, idx, channel, path, type, start, size) join fence f using (i), body
     on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do update
@@ -150,8 +159,10 @@ const kept = (column: Sql, replaced: Sql): Sql => sql`${replaced} = case
   when checkpoint_writes.run_id is distinct from excluded.run_id then checkpoint_writes.${column}
   else checkpoint_writes.${replaced} end`
 
-function settlements(entries: readonly Entry[]): Sql[] {
-  const rows = entries.flatMap(({ settle }, i) => (settle ? [{ i: i + 1, ...settle }] : []))
+function settlements(db: Db, entries: readonly Entry[]): Sql[] {
+  const rows = entries.flatMap((entry, i) =>
+    entry.settle ? [{ i: i + 1, ...sealed(db, entry.thread_id, entry.settle) }] : [],
+  )
   if (!rows.length) return []
   // Columns only where they are used: a run's arguments may be large.
   const owes = rows.some(({ webhook }) => webhook)
@@ -176,15 +187,25 @@ function settlements(entries: readonly Entry[]): Sql[] {
 
 const NEW_VALUES = sql`coalesce((select s."values"::json from settled s where s.run_id = r.run_id), t."values")`
 
+function sealed(db: Db, threadId: string, settle: Settlement): Settlement {
+  if (db.seal === undefined) return settle
+  const { values, interrupts } = settle
+  return {
+    ...settle,
+    values: values === null ? null : JSON.stringify(sealText(db, values, names.thread(threadId, 'values'))),
+    interrupts: sealValue(db, interrupts, names.thread(threadId, 'interrupts')),
+  }
+}
+
 /** All blobs of a batch travel as one binary parameter, because an array of bytea would go as hex text. */
 class Bodies {
   #parts: Uint8Array[] = []
   #size = 0
-  add(bytes: Uint8Array): { start: number; size: number } {
+  add({ type, bytes }: Blob): { type: string; start: number; size: number } {
     const start = this.#size + 1
     this.#parts.push(bytes)
     this.#size += bytes.length
-    return { start, size: bytes.length }
+    return { type, start, size: bytes.length }
   }
   all(): Buffer {
     return Buffer.concat(this.#parts, this.#size)

@@ -4,6 +4,7 @@
 import pg from 'pg'
 import type { Database } from './db.ts'
 import { overPool, types } from './pool.ts'
+import type { Seal } from './seal.ts'
 import { breakSilent } from './silence.ts'
 import { interpret } from './sqlstate.ts'
 
@@ -14,6 +15,7 @@ export interface PgOptions {
   poolSize: number
   /** Plan each statement once and for all: for few, large statements whose plan does not depend on their values. */
   generic?: boolean
+  seal?: Seal | undefined
   /** Called when an idle connection breaks; the pool opens another. */
   onError: (error: unknown) => void
 }
@@ -50,7 +52,7 @@ export async function openPg(options: PgOptions): Promise<Database> {
   }
   const stop = breakSilent(pool, { uri: options.uri, suspectAfterMs: SUSPECT_AFTER_MS, probeMs: PROBE_MS, direct })
   return {
-    ...overPool(pool, { named: direct, alone: false }),
+    ...overPool(pool, { named: direct, alone: false, seal: options.seal }),
     kind: 'pg',
     description: describe(options.uri),
     close: () => {

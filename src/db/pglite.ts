@@ -11,9 +11,14 @@ import pg from 'pg'
 import type { Database } from './db.ts'
 import { lockDirectory } from './lock.ts'
 import { overPool, types } from './pool.ts'
+import type { Seal } from './seal.ts'
 
 /** Opens the database in `dataDir`, or one that lives in memory. Throws `ConfigError` when another process has it open. */
-export async function openPglite(options: { dataDir?: string; vectors?: boolean }): Promise<Database> {
+export async function openPglite(options: {
+  dataDir?: string
+  vectors?: boolean
+  seal?: Seal | undefined
+}): Promise<Database> {
   const unlock = options.dataDir === undefined ? undefined : lockDirectory(options.dataDir)
   try {
     const dataDir = options.dataDir === undefined ? undefined : join(options.dataDir, 'pgdata')
@@ -25,7 +30,7 @@ export async function openPglite(options: { dataDir?: string; vectors?: boolean 
     const pool = new pg.Pool({ ...config, max: 1, idleTimeoutMillis: 0, types })
     await pool.query(`set timezone = 'UTC'`)
     return {
-      ...overPool(pool, { named: true, alone: true }),
+      ...overPool(pool, { named: true, alone: true, seal: options.seal }),
       kind: 'pglite',
       description: options.dataDir === undefined ? 'embedded, in memory' : `embedded, ${options.dataDir}`,
       close: async () => {

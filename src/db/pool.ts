@@ -4,6 +4,7 @@
 import type { Duplex } from 'node:stream'
 import pg from 'pg'
 import type { Database, Db } from './db.ts'
+import type { Seal } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 import { interpret, isAftermath, isGone, isRetryable } from './sqlstate.ts'
 import { parsers } from './types.ts'
@@ -21,7 +22,7 @@ export const types = {
  *  database of one connection, which takes no statement before it has answered the one before. */
 export function overPool(
   pool: pg.Pool,
-  options: { named: boolean; alone: boolean },
+  options: { named: boolean; alone: boolean; seal: Seal | undefined },
 ): Omit<Database, 'kind' | 'description' | 'close'> {
   const name = options.named ? namer() : () => undefined
   const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
@@ -47,13 +48,16 @@ export function overPool(
     last: rows,
     alone: options.alone,
     script: async (text) => void (await pool.query(text)),
-    tx: (work) => retried(() => inTransaction(pool, options.alone ? (client) => inTurn(over(client)) : over, work)),
+    seal: options.seal,
+    tx: (work) => {
+      const sent = options.alone ? (client: pg.ClientBase) => inTurn(over(client)) : over
+      return retried(() => inTransaction({ pool, over: sent, seal: options.seal }, work))
+    },
   }
 }
 
 async function inTransaction<T>(
-  pool: pg.Pool,
-  over: (client: pg.ClientBase) => Pick<Db, 'rows'>,
+  { pool, over, seal }: { pool: pg.Pool; over: (client: pg.ClientBase) => Pick<Db, 'rows'>; seal: Seal | undefined },
   work: (db: Db) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
@@ -79,6 +83,7 @@ async function inTransaction<T>(
     const db: Db = {
       rows,
       alone: false,
+      seal,
       tx: (inner) => inner(db),
       last: (query) => {
         const result = rows(query)

@@ -3,6 +3,7 @@
 
 import { type Db, one } from './db.ts'
 import { json } from './json.ts'
+import { names, openRun, sealText } from './seal.ts'
 import { sql } from './sql.ts'
 import { owe } from './webhooks.ts'
 
@@ -47,8 +48,13 @@ export const leave = (db: Db, workerId: string): Promise<unknown> =>
 
 /** Claims at most `limit` runs of these graphs that wait, in order of creation, one per thread, charging the attempt. Run and
  *  thread are locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
-export const claim = (db: Db, workerId: string, limit: number, graphIds: readonly string[]): Promise<Claimed[]> =>
-  db.rows(sql`with next as (
+export const claim = async (
+  db: Db,
+  workerId: string,
+  limit: number,
+  graphIds: readonly string[],
+): Promise<Claimed[]> => {
+  const rows = await db.rows<Claimed>(sql`with next as (
       select r.run_id, r.thread_id, r.started_at is not null as begun from runs r join threads t on t.thread_id = r.thread_id
       where r.status = 'pending' and r.available_at <= clock_timestamp() and t.held_by is null
         and r.graph_id = any(${graphIds}::text[])
@@ -65,6 +71,8 @@ export const claim = (db: Db, workerId: string, limit: number, graphIds: readonl
     returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary, next.begun,
       r.suspect, held.epoch, held.last_seq, held.state_updated_at,
       (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
+  return rows.map((row) => openRun(db, row))
+}
 
 /** True while any run of these graphs waits, whether or not it may start now. */
 export const anyWaiting = async (db: Db, graphIds: readonly string[]): Promise<boolean> =>
@@ -123,7 +131,7 @@ export const requeue = (
     from t where r.run_id = t.run_id and r.status = 'running' returning r.run_id`)
 
 /** Ends a running run without its worker (dead, or out of attempts), under the thread's lock, and moves the epoch on. */
-export const end = (
+export const end = async (
   db: Db,
   runId: string,
   how: {
@@ -134,8 +142,9 @@ export const end = (
     /** What the thread's log says of it. */
     last: { batch: string; count: number }
   },
-): Promise<{ run_id: string }[]> =>
-  db.rows(sql`with t as (update threads t set held_by = null, epoch = epoch + 1, updated_at = clock_timestamp(),
+): Promise<{ run_id: string }[]> => {
+  const batch = db.seal === undefined ? how.last.batch : await sealedLast(db, runId, how.last.batch)
+  return db.rows(sql`with t as (update threads t set held_by = null, epoch = epoch + 1, updated_at = clock_timestamp(),
         last_seq = ${how.last.count}::int
           + greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id)),
         state_updated_at = coalesce(t.state_updated_at, clock_timestamp()),
@@ -144,12 +153,23 @@ export const end = (
         doomed_at = case when ${how.doom} then clock_timestamp() else t.doomed_at end
       where t.held_by = ${runId} returning t.thread_id, t.last_seq),
     e as (insert into events (thread_id, first_seq, last_seq, run_id, batch)
-      select t.thread_id, t.last_seq - ${how.last.count}::int + 1, t.last_seq, ${runId}, ${how.last.batch} from t),
+      select t.thread_id, t.last_seq - ${how.last.count}::int + 1, t.last_seq, ${runId}, ${batch} from t),
     r as (update runs set status = ${how.status}, error = ${json(how.error)}::json, worker_id = null,
       cancel_reason = coalesce(cancel_reason, ${how.reason}), ended_at = clock_timestamp(), updated_at = clock_timestamp()
     where run_id = ${runId} and status = 'running' returning *),
     owed as (${owe(sql`r`)})
     select run_id from r`)
+}
+
+/** Where the log of the run's thread goes on is in the name of the row. The caller's lock holds it still. */
+async function sealedLast(db: Db, runId: string, batch: string): Promise<string> {
+  const at = await one(
+    db.rows<{ thread_id: string; first_seq: number }>(sql`select t.thread_id, 1
+        + greatest(t.last_seq, (select max(e.last_seq) from events e where e.thread_id = t.thread_id)) as first_seq
+      from threads t where t.held_by = ${runId}`),
+  )
+  return at === undefined ? batch : sealText(db, batch, names.events(at.thread_id, { run_id: runId, ...at }))
+}
 
 /** Locks the thread if the run still holds it at that epoch. */
 export const lockHeld = (db: Db, held: { run_id: string; thread_id: string; epoch: number }): Promise<unknown[]> =>

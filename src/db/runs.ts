@@ -4,6 +4,7 @@
 import type { MultitaskStrategy } from '../contract/runs.ts'
 import { type Db, one } from './db.ts'
 import { json } from './json.ts'
+import { openRun, openThread, sealKwargs } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
 import { present, type ThreadTtl, timeToLive } from './threads.ts'
 import { owe } from './webhooks.ts'
@@ -75,26 +76,41 @@ const view = sql`${wire}, r.attempt,
     from runs a where a.thread_id = r.thread_id and (a.status = 'running'
       or (a.status = 'pending' and a.ordinal < r.ordinal and a.available_at <= clock_timestamp()))) end as waiting`
 
+/** The one run a statement gave, its arguments readable. */
+const oneRun = async <R extends RunRow>(db: Db, rows: Promise<R[]>): Promise<R | undefined> => {
+  const [row] = await rows
+  return row && openRun(db, row)
+}
+
 export const look = (db: Db, threadId: string, runId: string, visible: Sql): Promise<RunView | undefined> =>
-  one(
+  oneRun(
+    db,
     db.rows<RunView>(sql`select ${view} from runs r
       where r.run_id = ${runId} and r.thread_id = ${threadId} and ${seen(visible)}`),
   )
 
 export const get = (db: Db, threadId: string | null, runId: string, visible: Sql): Promise<RunRow | undefined> =>
-  one(
+  oneRun(
+    db,
     db.rows<RunRow>(sql`select ${wire} from runs r
       where r.run_id = ${runId} and (${threadId}::uuid is null or r.thread_id = ${threadId}) and ${seen(visible)}`),
   )
 
 /** A run with its thread's result, for joining; finds temporary runs that have ended too, until they are swept. */
-export const result = (db: Db, threadId: string | null, runId: string, visible: Sql): Promise<RunResult | undefined> =>
-  one(
+export const result = async (
+  db: Db,
+  threadId: string | null,
+  runId: string,
+  visible: Sql,
+): Promise<RunResult | undefined> => {
+  const row = await one(
     db.rows<RunResult>(sql`select r.run_id, r.thread_id, r.status, r.error, r.temporary, threads.values, threads.interrupts,
         threads.last_seq
       from runs r join threads using (thread_id)
       where r.run_id = ${runId} and (${threadId}::uuid is null or r.thread_id = ${threadId}) and ${visible}`),
   )
+  return row && openThread(db, row, row.thread_id)
+}
 
 export interface RunResult {
   run_id: string
@@ -108,16 +124,18 @@ export interface RunResult {
 }
 
 /** Newest first. */
-export const list = (
+export const list = async (
   db: Db,
   threadId: string,
   filter: { status?: string; limit: number; offset: number },
   visible: Sql,
-): Promise<RunView[]> =>
-  db.rows(sql`select ${view} from runs r
+): Promise<RunView[]> => {
+  const rows = await db.rows<RunView>(sql`select ${view} from runs r
     where r.thread_id = ${threadId} and ${filter.status === undefined ? sql`true` : sql`r.status = ${filter.status}`}
       and ${seen(visible)}
     order by r.ordinal desc limit ${filter.limit} offset ${filter.offset}`)
+  return rows.map((row) => openRun(db, row))
+}
 
 /** Those among some runs that have ended; `removed` for one that was rolled back or deleted. */
 export const ended = (
@@ -178,13 +196,14 @@ export interface Inserted extends RunRow {
 }
 
 /** `source` is one row that has thread_id and metadata. */
-const insertRun = (run: NewRun, source: Sql): Sql => {
+const insertRun = (db: Db, run: NewRun, source: Sql): Sql => {
+  const kwargs = sealKwargs(db, run.kwargs, run)
   const starts = sql`${run.worker_id !== null}::boolean`
   return sql`insert into runs (run_id, thread_id, assistant_id, graph_id, status, metadata, kwargs, multitask_strategy,
       available_at, temporary, worker_id, attempt, started_at)
     select ${run.run_id}::uuid, source.thread_id, ${run.assistant_id}::uuid, ${run.graph_id},
       case when ${starts} then 'running' else 'pending' end, 
-      ${json(run.defaults)}::jsonb || source.metadata || ${json(run.metadata)}::jsonb, ${json(run.kwargs)}::json,
+      ${json(run.defaults)}::jsonb || source.metadata || ${json(run.metadata)}::jsonb, ${json(kwargs)}::json,
       ${run.multitask_strategy}, clock_timestamp() + make_interval(secs => ${run.after_seconds}::float8),
       ${run.temporary}::boolean, ${run.worker_id}::uuid, case when ${starts} then 1 else 0 end,
       case when ${starts} then clock_timestamp() end
@@ -202,13 +221,14 @@ export const insertLast = (
   stamp: Record<string, unknown>,
   condition: Sql = sql`true`,
 ): Promise<Inserted | undefined> =>
-  one(
+  oneRun(
+    db,
     db.last<Inserted>(sql`with t as (update threads set updated_at = clock_timestamp(),
         metadata = metadata || ${json(stamp)}::jsonb, held_by = coalesce(${holder(run)}, held_by), epoch = epoch + ${bump(run)}
         where thread_id = ${run.thread_id} and ${condition}
         returning thread_id, metadata, epoch, state_updated_at,
           greatest(last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = ${run.thread_id}), 0)) as last_seq),
-      r as (${insertRun(run, sql`t`)})
+      r as (${insertRun(db, run, sql`t`)})
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
   )
 
@@ -225,13 +245,14 @@ export const insertWithThread = (
   condition: Sql = sql`true`,
   ttl?: ThreadTtl,
 ): Promise<Inserted | undefined> =>
-  one(
+  oneRun(
+    db,
     db.rows<Inserted>(sql`with t as (insert into threads
           (thread_id, metadata, held_by, epoch, ttl_strategy, ttl_minutes, expires_at)
         select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)}, ${timeToLive(ttl)}
         where ${condition}
         on conflict do nothing returning thread_id, metadata, epoch, last_seq, state_updated_at),
-      r as (${insertRun(run, sql`t`)})
+      r as (${insertRun(db, run, sql`t`)})
       select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
   )
 

@@ -6,6 +6,7 @@ import type { FinalState } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { json, storable } from './json.ts'
+import { names, sealText, sealValue } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 import { present, renewedExpiry } from './threads.ts'
 
@@ -62,8 +63,11 @@ export async function lock(tx: Db, id: string, visible: Sql): Promise<string | n
  *  knows its state. */
 export const settle = (tx: Db, id: string, state: FinalState): Promise<unknown> => {
   const waits = state.next.length > 0 || Object.keys(state.interrupts).length > 0
+  const values =
+    tx.seal === undefined ? storable(state.values) : json(sealText(tx, state.values, names.thread(id, 'values')))
+  const interrupts = sealValue(tx, state.interrupts, names.thread(id, 'interrupts'))
   return tx.rows(sql`
-    update threads set "values" = ${storable(state.values)}::json, interrupts = ${json(state.interrupts)}::json,
+    update threads set "values" = ${values}::json, interrupts = ${json(interrupts)}::json,
       settled_status = ${waits ? 'interrupted' : 'idle'}, error = null, state_updated_at = clock_timestamp(),
       updated_at = clock_timestamp(), expires_at = ${renewedExpiry}, epoch = epoch + 1
     where thread_id = ${id}::uuid`)

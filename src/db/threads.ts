@@ -6,6 +6,8 @@ import { ApiError } from '../errors.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { json } from './json.ts'
+import { resealCopy } from './reseal.ts'
+import { openThread } from './seal.ts'
 import { and, join, type Sql, sql } from './sql.ts'
 
 export type ThreadStatus = 'idle' | 'busy' | 'interrupted' | 'error'
@@ -140,11 +142,13 @@ export const find = (
   visible: Sql,
   include: { ttl?: boolean } = {},
 ): Promise<ThreadRow | undefined> =>
-  one(
-    db.rows<ThreadRow>(
-      sql`select ${include.ttl ? sql`${columns}, ${ttl}` : columns} from threads where ${byId(id, visible)}`,
-    ),
-  )
+  oneThread(db, sql`select ${include.ttl ? sql`${columns}, ${ttl}` : columns} from threads where ${byId(id, visible)}`)
+
+/** The one thread a statement gives, its values readable. */
+async function oneThread(db: Db, query: Sql): Promise<ThreadRow | undefined> {
+  const [row] = await db.rows<ThreadRow>(query)
+  return row && openThread(db, row, row.thread_id)
+}
 
 /** The thread; throws `thread_not_found`. */
 export const get = async (db: Db, id: string, visible: Sql, include: { ttl?: boolean } = {}): Promise<ThreadRow> =>
@@ -160,12 +164,25 @@ export async function search(
   const { limit, offset } = page
   const by = sorts[page.sort_by ?? 'created_at']
   const order = page.sort_order === 'asc' ? sql`${by} asc, thread_id desc` : sql`${by} desc, thread_id asc`
-  const rows = await db.rows<Partial<ThreadRow>>(sql`
-    select ${selected(page)} from threads where ${matching(filter, visible)}
+  if (db.seal !== undefined) refuseToLookInside(filter, page)
+  const found = await db.rows<Partial<ThreadRow> & { id: string }>(sql`
+    select ${selected(page)}, thread_id as id from threads where ${matching(filter, visible)}
     order by ${order} limit ${limit}::bigint offset ${offset}::bigint`)
+  const rows = found.map(({ id, ...row }) => openThread(db, row, id))
   // A page that is not full says itself how many there are; only then is counting them saved.
   const isLast = rows.length < limit && (rows.length > 0 || offset === 0)
   return { rows, total: isLast ? offset + rows.length : await count(db, filter, visible) }
+}
+
+/** What is encrypted cannot be asked for by what it holds. */
+function refuseToLookInside(filter: ThreadFilter, page?: ThreadPage): void {
+  const root = Object.values(page?.extract ?? {}).find(([root]) => root === 'values' || root === 'interrupts')?.[0]
+  const part = hasKeys(filter.values) ? 'values' : root
+  if (part === undefined) return
+  throw new ApiError(
+    'not_supported',
+    `The ${part} of threads are encrypted on this server: ask for threads by metadata, and read ${part} from what comes.`,
+  )
 }
 
 function selected(page: ThreadPage): Sql {
@@ -181,6 +198,7 @@ function selected(page: ThreadPage): Sql {
 
 /** How many threads match. */
 export async function count(db: Db, filter: ThreadFilter, visible: Sql): Promise<number> {
+  if (db.seal !== undefined) refuseToLookInside(filter)
   const row = await one(
     db.rows<{ n: number }>(sql`select count(*) as n from threads where ${matching(filter, visible)}`),
   )
@@ -211,12 +229,13 @@ export async function update(
     change.ttl === undefined
       ? sql`expires_at = ${renewedExpiry}`
       : sql`(ttl_strategy, ttl_minutes, expires_at) = (${timeToLive(change.ttl)})`
-  const row = await one(
-    db.rows<ThreadRow>(sql`
+  const row = await oneThread(
+    db,
+    sql`
       update threads set metadata = metadata || ${json(change.metadata ?? {})}::jsonb, ${expiry},
         updated_at = clock_timestamp()
       where ${byId(id, visible)}
-      returning ${columns}`),
+      returning ${columns}`,
   )
   return row ?? missing(id)
 }
@@ -239,8 +258,17 @@ export const removeOfAssistant = async (db: Db, assistantId: string, visible: Sq
 
 /** Copies the thread with its checkpoints, values and writes under a new id, at any time; runs and events stay behind. Its
  *  time to live is that of the source, or else `ttl`. Throws `thread_not_found`. */
-export async function copy(db: Db, id: string, visible: Sql, ttl?: ThreadTtl): Promise<ThreadRow> {
+export const copy = (db: Db, id: string, visible: Sql, ttl?: ThreadTtl): Promise<ThreadRow> => {
   const to = v7()
+  if (db.seal === undefined) return copyRows(db, id, to, visible, ttl)
+  return db.tx(async (tx) => {
+    await copyRows(tx, id, to, visible, ttl)
+    await resealCopy(tx, id, to)
+    return get(tx, to, visible)
+  })
+}
+
+async function copyRows(db: Db, id: string, to: string, visible: Sql, ttl?: ThreadTtl): Promise<ThreadRow> {
   const minutes = sql`coalesce(ttl_minutes, ${ttl?.ttl ?? null}::float8)`
   const from = sql`from made, source`
   // One statement sees one moment of the source, even while a run writes to it.

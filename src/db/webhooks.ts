@@ -2,8 +2,10 @@
 // the statement that ends it, and of whose turn it is to deliver it. What comes back from a receiver is judged by the caller.
 
 import type { Delivery } from '../contract/webhooks.ts'
+import { messageOf } from '../errors.ts'
 import { type Db, one } from './db.ts'
 import { parseJson } from './json.ts'
+import { names, openRun, openValue } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 
 const time = (column: Sql): Sql => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')`
@@ -66,11 +68,31 @@ export async function claim(db: Db, claim: string, leaseSeconds: number, room: R
       due_at = clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8)
     from next where d.delivery_id = next.delivery_id
     returning d.delivery_id, d.run_id, d.url, d.host, d.body, d.size, d.attempts`)
-  return rows.map((row) => ({ ...row, body: asSent(row.body) }))
+  if (db.seal === undefined) return rows.map((row) => ({ ...row, body: asSent(row.body) }))
+  const readable: ClaimedDelivery[] = []
+  for (const row of rows) {
+    try {
+      readable.push({ ...row, body: opened(db, row.body) })
+    } catch (error) {
+      // One that was tampered with must not hold up the others.
+      const failed = { status: 'failed', in_seconds: 0, last_status: null, last_error: messageOf(error) } as const
+      await tried(db, { delivery_id: row.delivery_id, claim }, failed)
+    }
+  }
+  return readable
 }
 
 /** What json.ts had to escape for Postgres comes out as it was. */
 const asSent = (body: string): string => (/\uE000|\\ue000/.test(body) ? JSON.stringify(parseJson(body)) : body)
+
+/** The body with what it holds of the run and of its thread, encrypted as in their rows, as it was. */
+function opened(db: Db, body: string): string {
+  const row = parseJson(body) as { run_id: string; thread_id: string; kwargs: Record<string, unknown>; values: unknown }
+  return JSON.stringify({
+    ...openRun(db, row),
+    values: openValue(db, row.values, names.thread(row.thread_id, 'values')),
+  })
+}
 
 /** What became of a try. */
 export interface Tried {

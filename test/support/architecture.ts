@@ -29,6 +29,7 @@ const leaves = ['config', 'errors', 'observe']
 /** Files directly in src: the settings are spread over several, the others are their own layer. */
 const layerOfFile: Record<string, string> = {
   variables: 'config',
+  'aes-keys': 'config',
   failpoints: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',
