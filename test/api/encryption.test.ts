@@ -208,7 +208,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
       sql`update threads set interrupts = '{"a":[{"value":"mine"}]}' where thread_id = ${asking}::uuid returning 1`,
     )
     expect(await refused(`/threads/${asking}`)).toEqual([500, 'cannot_decrypt'])
-    await change(sql`update checkpoint_writes w set bytes = set_byte(bytes, 60, 255 - get_byte(bytes, 60))
+    await change(sql`update checkpoint_writes w set bytes = set_byte(bytes, 50, 255 - get_byte(bytes, 50))
       where thread_id = ${answered}::uuid returning 1`)
     expect(await refused(`/threads/${answered}/state`)).toEqual([200, undefined])
     expect(await refused(`/threads/${answered}/history?limit=10`)).toEqual([500, 'cannot_decrypt'])
