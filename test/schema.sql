@@ -72,6 +72,13 @@ create table checkpoints (
   constraint checkpoints_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
 
+create table encryption (
+  key_check bytea not null,
+  is_only_row boolean not null default true,
+  constraint encryption_is_only_row_check CHECK (is_only_row),
+  constraint encryption_pkey PRIMARY KEY (is_only_row)
+);
+
 create table events (
   thread_id uuid not null,
   first_seq bigint not null,

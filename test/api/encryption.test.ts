@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { v7 } from 'uuid'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { type AesKeys, parseAesKeys } from '../../src/aes-keys.ts'
 import type { Database } from '../../src/db/db.ts'
 import { encryptAll } from '../../src/db/encryption.ts'
@@ -19,6 +19,9 @@ import { createDatabase } from '../support/databases.ts'
 import { readEvents } from '../support/events.ts'
 import { createRunGraphs } from '../support/graphs/runs.ts'
 import { startServer, type TestServer } from '../support/stacks.ts'
+
+// Databases on disk are made and opened many times.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 60_000 })
 
 const WORD = 'umbrella'
 const named = (id: string, fill: number) => `${id}:${Buffer.alloc(32, fill).toString('base64')}`
@@ -162,7 +165,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
 
     // And another server reads the same.
     expect(await shown(await serve(sealed, keys(NEW)), steps)).toEqual(before)
-  }, 60_000)
+  })
 
   test('a run that answered and is rolled back leaves the question as it was', async () => {
     const { graphs, gates } = createRunGraphs()
@@ -217,7 +220,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
     expect(await refused(`/threads/${answered}/runs`)).toEqual([500, 'cannot_decrypt'])
     // What was not touched is read.
     expect((await shown(server, steps)).log.length).toBe(6)
-  }, 60_000)
+  })
 
   test('values are not searched by what they hold', async () => {
     const server = await serve(await home(), keys(NEW))
@@ -250,7 +253,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
     expect(await start(sealed)).toContain('set LANGGRAPH_AES_KEY')
     expect(await start(sealed, keys(NEW))).toContain('a key that LANGGRAPH_AES_KEY does not hold')
     expect(await start(sealed, keys(NEW, OLD))).toBe('started')
-  }, 60_000)
+  })
 
   test('encryption can begin later, and keys can be exchanged', async () => {
     const database = await home()
@@ -289,7 +292,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
     expect(again.runs).toBe(first.runs)
     expect(await encrypt(keys(NEW, OLD))).toEqual({})
     expect(await shown(await serve(database, keys(NEW)), steps)).toEqual(after)
-  }, 60_000)
+  })
 
   test('the end that is written for a run whose worker died can be read', async () => {
     const database = await home()
@@ -307,7 +310,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
       database,
       async (db) => {
         await db.rows(sql`update runs set available_at = clock_timestamp() where run_id = ${run_id}::uuid`)
-        const [claimed] = await queue.claim(db, v7(), 1)
+        const [claimed] = await queue.claim(db, v7(), 1, ['steps'])
         expect(claimed?.kwargs.input).toEqual({ log: [WORD] })
         await db.tx((tx) =>
           queue.end(tx, run_id, { status: 'error', error, reason: null, doom: false, last: lastBatch('error', error) }),
