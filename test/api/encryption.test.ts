@@ -5,8 +5,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { v7 } from 'uuid'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type AesKeys, parseAesKeys } from '../../src/aes-keys.ts'
+import { defaultServerConfig } from '../../src/config.ts'
 import type { Database } from '../../src/db/db.ts'
 import { encryptAll } from '../../src/db/encryption.ts'
 import * as events from '../../src/db/events.ts'
@@ -18,6 +19,7 @@ import { lastBatch } from '../../src/runs/log.ts'
 import { createDatabase } from '../support/databases.ts'
 import { readEvents } from '../support/events.ts'
 import { createRunGraphs } from '../support/graphs/runs.ts'
+import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { startServer, type TestServer } from '../support/stacks.ts'
 
 // Databases on disk are made and opened many times.
@@ -59,6 +61,11 @@ async function shown({ client, request }: TestServer, threadId: string) {
 
 describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
   const ends: (() => Promise<void>)[] = []
+  let receiver: Receiver
+  beforeAll(async () => {
+    receiver = await startReceiver()
+  })
+  afterAll(() => receiver.close())
   afterEach(async () => {
     for (const end of ends.splice(0).reverse()) await end()
   })
@@ -69,7 +76,8 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
   }
   const serve = async (database: DatabaseSettings, aesKeys?: AesKeys): Promise<TestServer> => {
     const { graphs } = createRunGraphs()
-    const server = await startServer({ graphs, database, config: aesKeys ? { aesKeys } : {} })
+    const webhooks = { ...defaultServerConfig.webhooks, allowPrivate: true }
+    const server = await startServer({ graphs, database, config: { webhooks, ...(aesKeys && { aesKeys }) } })
     ends.push(() => server.close())
     return server
   }
@@ -92,6 +100,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
         checkpoints: sql`checkpoints`,
         checkpoint_values: sql`checkpoint_values`,
         checkpoint_writes: sql`checkpoint_writes`,
+        webhook_deliveries: sql`webhook_deliveries`,
         idempotency_keys: sql`idempotency_keys`,
         store_items: sql`store_items`,
       }
@@ -121,6 +130,14 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
       context: { WORD },
       afterSeconds: 9_999,
     })
+    const told = receiver.received.length
+    await client.runs.wait(await create(), 'steps', { input: { log: [WORD] }, webhook: `${receiver.url}/told` })
+    const [one] = (await receiver.came('/told', told + 1)).slice(told)
+    expect(one?.body).toMatchObject({
+      status: 'success',
+      kwargs: { input: { log: [WORD] } },
+      values: { log: [WORD, 'first', 'second', 'third'] },
+    })
     await request('POST', '/runs/wait', { assistant_id: 'steps', input: { log: [WORD] }, on_completion: 'keep' })
     return { steps, asking, answered, talked, copied: (await client.threads.copy(steps)).thread_id }
   }
@@ -130,7 +147,14 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
     const openly = await serve(plain)
     await live(openly)
     await openly.close()
-    expect(await holders(plain)).toEqual(['threads', 'runs', 'events', 'checkpoint_values', 'checkpoint_writes'])
+    expect(await holders(plain)).toEqual([
+      'threads',
+      'runs',
+      'events',
+      'checkpoint_values',
+      'checkpoint_writes',
+      'webhook_deliveries',
+    ])
 
     const server = await serve(sealed, keys(NEW))
     const { steps, asking, answered, talked, copied } = await live(server)
@@ -275,7 +299,14 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
     await openly.close()
     await expect(look(database, (db) => encryptAll(db, () => {}))).rejects.toThrow('heddle encrypt needs a key')
     const first = await encrypt(keys(OLD))
-    expect(Object.keys(first).sort()).toEqual(['checkpoint_values', 'checkpoint_writes', 'events', 'runs', 'threads'])
+    expect(Object.keys(first).sort()).toEqual([
+      'checkpoint_values',
+      'checkpoint_writes',
+      'events',
+      'runs',
+      'threads',
+      'webhook_deliveries',
+    ])
     expect(await holders(database)).toEqual([])
     const sealed = await serve(database, keys(OLD))
     expect(await shown(sealed, steps)).toEqual(before)
