@@ -20,9 +20,10 @@ export const MAX_PARTS = ROOM
 export interface Draft {
   method: string
   namespace: readonly string[]
-  /** True where the last segment is the task that spoke rather than a graph: who does not look that deep finds the event in
-   *  the graph of the task. */
+  /** True where the last segment is the task that spoke rather than a graph: who reaches the task's graph hears it there. */
   inTask?: boolean
+  /** True where clients tell the task that spoke from its graph: it is heard in the graph only by who does not reach the task. */
+  apart?: boolean
   /** JSON of `params` without its namespace, as `{"timestamp":…,"data":…}`. */
   params: string
   /** The channel, where it is not called like the method. */

@@ -27,11 +27,11 @@ export function hearsOf({ channels, namespaces, depth }: Subscription): Hears {
     )
   return (event) => {
     if (!isWanted(event)) return undefined
-    const { namespace, inTask } = event
-    if (reaches(namespace)) return namespace
-    // Who listens to a graph alone hears its tasks speak as the graph.
-    const graph = inTask ? namespace.slice(0, -1) : namespace
-    return inTask && reaches(graph) ? graph : undefined
+    const { namespace, inTask, apart } = event
+    if (!inTask) return reaches(namespace) ? namespace : undefined
+    // Most clients take what a graph's own nodes say only under the namespace of the graph.
+    const graph = namespace.slice(0, -1)
+    return (apart ? [namespace, graph] : [graph, namespace]).find(reaches)
   }
 }
 

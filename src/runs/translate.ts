@@ -28,14 +28,22 @@ export function createTranslator(): Translate {
 interface Run {
   messages: Messages
   /** Where messages come from, by their place. */
-  places: Map<string, { namespace: string[]; graph: string; node: string | undefined; inTask: boolean }>
+  places: Map<string, Spot>
   /** True once chunks came: what `messages` mode adds up from them is then passed over. */
   hasChunks: boolean
   requested: Set<string>
   children: Map<string, { namespace: string[]; name: string; ended: boolean }>
   /** Tasks that run, by their graph. */
-  tasks: Map<string, Map<string, { name: string; call: string | undefined }>>
+  tasks: Map<string, Map<string, { name: string; call: string | undefined; delegates?: boolean }>>
   error: { error?: unknown; message?: unknown } | undefined
+}
+
+interface Spot {
+  namespace: string[]
+  graph: string
+  node: string | undefined
+  inTask: boolean
+  apart: boolean
 }
 
 const newRun = (): Run => ({
@@ -231,8 +239,11 @@ function tool(run: Run, line: Line): Draft {
   const own = here.find(([, task]) => task.call === call) ?? (here.length === 1 ? here[0] : undefined)
   const data = JSON.stringify(toolData(call, said))
   if (own === undefined) return draft('tools', line.namespace, line, data)
-  const [id, { name }] = own
-  return draft('tools', [...line.namespace, `${name}:${id}`], line, data, { node: name, inTask: true })
+  const [id, task] = own
+  // A tool of this name is an agent to clients, and is to be found where it works.
+  if (said.event === 'on_tool_start') task.delegates = said.name === 'task'
+  const from = { node: task.name, inTask: true, apart: task.delegates === true }
+  return draft('tools', [...line.namespace, `${task.name}:${id}`], line, data, from)
 }
 
 function toolData(tool_call_id: string, said: Fields): Fields {
@@ -255,7 +266,9 @@ function message(run: Run, line: Line, heard: Fields, metadata: Fields, whole: b
   const inTask = path.length > line.namespace.length
   const place = path.join('|')
   const node = textOr(metadata.langgraph_node)
-  run.places.set(place, { namespace: path, graph: line.namespace.join('|'), node, inTask })
+  // What a model says within a tool is not what the agent says: clients tell it by the tools' node.
+  const apart = /^(tools|task):/.test(path.at(-1) ?? '')
+  run.places.set(place, { namespace: path, graph: line.namespace.join('|'), node, inTask, apart })
   const data = whole ? run.messages.seeWhole(place, heard, metadata) : run.messages.see(place, heard, metadata)
   return said(run, line, place, data)
 }
@@ -263,8 +276,8 @@ function message(run: Run, line: Line, heard: Fields, metadata: Fields, whole: b
 function said(run: Run, line: Line, place: string, data: MessageData[]): Draft[] {
   const from = run.places.get(place)
   if (from === undefined) return []
-  const { namespace, node, inTask } = from
-  return data.map((one) => draft('messages', namespace, line, JSON.stringify(one), { node, inTask }))
+  const { namespace, node, inTask, apart } = from
+  return data.map((one) => draft('messages', namespace, line, JSON.stringify(one), { node, inTask, apart }))
 }
 
 const finish = (run: Run, line: Line, isDone: (place: string, id: string) => boolean, failed?: string): Draft[] =>

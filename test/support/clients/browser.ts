@@ -1,14 +1,11 @@
-// A real browser for the chat page: bundles the page, serves it from an origin of its own, and drives a Chromium with a profile
-// of its own. In charge of what a person does on the page and reads from it.
+// A real browser for the chat page: bundles the page, serves it from an origin of its own, and drives a Chromium that
+// starts with an empty profile. In charge of what a person does on the page and reads from it.
 
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
-import { type BrowserContext, chromium, type Page } from 'playwright-core'
+import { chromium, type Page } from 'playwright-core'
 import { browserOptions } from '../../../scripts/browser.mjs'
 
 const root =
@@ -25,7 +22,7 @@ export interface Shown {
   busy: boolean
 }
 
-/** A chat in a tab. */
+/** A chat in a window. */
 export interface Chat {
   readonly page: Page
   /** Types words and sends them. */
@@ -39,7 +36,7 @@ export interface Chat {
 }
 
 export interface Browser {
-  /** Opens the page in a new tab, with a hook, for an assistant of a server. */
+  /** Opens the page in a new window, with a hook, for an assistant of a server. */
   open(options: { api: string; assistant: string; hook: Hook; thread?: string }): Promise<Chat>
   close(): Promise<void>
 }
@@ -55,20 +52,14 @@ export async function startBrowser(executablePath: string): Promise<Browser> {
   await once(server, 'listening')
   const address = server.address()
   const origin = `http://127.0.0.1:${address && typeof address === 'object' ? address.port : 0}`
-  const profile = mkdtempSync(join(tmpdir(), 'heddle-browser-'))
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath,
-    headless: true,
-    args: [...browserOptions],
-    chromiumSandbox: false,
-  })
+  const browser = await chromium.launch({ executablePath, headless: true, args: [...browserOptions] })
   return {
-    open: (options) => openChat(context, origin, options),
+    // A window of its own: what is behind others is slowed down.
+    open: async (options) => openChat(await browser.newContext().then((context) => context.newPage()), origin, options),
     async close() {
-      await context.close()
+      await browser.close()
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
-      rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
     },
   }
 }
@@ -89,11 +80,10 @@ async function bundle(): Promise<string> {
 }
 
 async function openChat(
-  context: BrowserContext,
+  page: Page,
   origin: string,
   { api, assistant, hook, thread }: { api: string; assistant: string; hook: Hook; thread?: string },
 ): Promise<Chat> {
-  const page = await context.newPage()
   const said: string[] = []
   page.on('console', (message) => said.push(`${message.type()}: ${message.text()}`))
   page.on('pageerror', (error) => said.push(String(error)))

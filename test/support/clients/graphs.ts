@@ -22,9 +22,10 @@ class Narrator extends BaseChatModel {
   override bindTools() {
     return this as never
   }
-  async _generate(messages: BaseMessage[]): Promise<ChatResult> {
-    const text = STORY.join('')
-    return { generations: [{ text, message: new AIMessage({ content: text, id: `story-${messages.length}` }) }] }
+  async _generate(messages: BaseMessage[], options: this['ParsedCallOptions']): Promise<ChatResult> {
+    let message = new AIMessageChunk('')
+    for await (const chunk of speak(messages, options.signal)) message = message.concat(chunk)
+    return { generations: [{ text: message.text, message }] }
   }
   override async *_streamResponseChunks(
     messages: BaseMessage[],
