@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import type { Bus } from './bus/bus.ts'
 import { createMemoryBus } from './bus/memory.ts'
 import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
+import { databaseClock } from './db/crons.ts'
 import type { Database } from './db/db.ts'
 import { admit } from './db/encryption.ts'
 import { watched } from './db/health.ts'
@@ -29,6 +30,7 @@ import { createItemSweeper } from './worker/item-sweeper.ts'
 import { createJournal } from './worker/journal.ts'
 import { createOutbox, type Outbox } from './worker/outbox.ts'
 import { createPruner } from './worker/pruner.ts'
+import { createScheduler } from './worker/scheduler.ts'
 import { createSweeper } from './worker/sweeper.ts'
 import { createPost } from './worker/webhook-post.ts'
 import { createWorker, type Worker } from './worker/worker.ts'
@@ -206,7 +208,9 @@ async function assemble(parts: Parts): Promise<Heddle> {
     { db, observe },
     { everyMs: itemMinutes === undefined ? 30_000 : itemMinutes * 60_000 },
   )
-  const upkeep = [pruner, sweeper, itemSweeper]
+  const creating = { db, registry, durability: config.durability, known: new Map() }
+  const scheduler = createScheduler({ ...creating, bus, observe, clock: databaseClock, fail }, { everyMs: 1_000 })
+  const upkeep = [pruner, sweeper, itemSweeper, scheduler]
   await worker?.start()
   outbox?.start()
   if (worker) for (const service of upkeep) service.start()

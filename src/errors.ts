@@ -11,6 +11,7 @@ const codes = {
   thread_not_found: [404, 'The thread does not exist.'],
   run_not_found: [404, 'The run does not exist.'],
   checkpoint_not_found: [404, 'The checkpoint does not exist.'],
+  cron_not_found: [404, 'The cron does not exist.'],
   item_not_found: [404, 'The item does not exist.'],
   delivery_not_found: [404, 'The webhook delivery does not exist.'],
   version_not_found: [404, 'The assistant version does not exist.'],

@@ -29,6 +29,8 @@ export const failpointNames = [
   'in_reaper_between_select_update',
   /** A webhook was answered, and what it was answered is not recorded. */
   'after_webhook_post_before_mark',
+  /** The runs of crons that are due are written, in a transaction that has not marked the crons and is not committed. */
+  'cron_after_claim',
 ] as const
 
 export type FailpointName = (typeof failpointNames)[number]

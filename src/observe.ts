@@ -40,6 +40,10 @@ export type Observation =
       limit: 'bytes' | 'events'
       max: number
     }
+  /** `late_ms` after its slot, a cron's run was created. */
+  | { kind: 'cron_fired'; cron_id: string; slot: string; run_id: string; late_ms: number }
+  /** A slot of a cron brought no run; `disabled` where none of its slots will. */
+  | { kind: 'cron_not_fired'; cron_id: string; slot: string; reason: string; disabled: boolean }
   | { kind: 'runs_rescued'; run_ids: string[]; exhausted: string[] }
   /** Threads whose time was over, deleted or left with their latest checkpoints, and those where leftovers were looked for. */
   | { kind: 'threads_swept'; deleted: number; pruned: number; collected: number }

@@ -117,10 +117,20 @@ export function entry(seen: Observation): Entry {
     }
     case 'background_failed':
       return ['error', `${seen.service} failed`, failure(seen.error)]
+    case 'cron_fired':
+      return ['debug', 'cron fired', { ...cronOf(seen), run_id: seen.run_id, late_ms: seen.late_ms }]
+    case 'cron_not_fired':
+      return [
+        seen.disabled ? 'error' : 'warn',
+        `cron ${seen.disabled ? 'disabled' : 'not fired'}: ${seen.reason}`,
+        cronOf(seen),
+      ]
     default:
       return runEntry(seen)
   }
 }
+
+const cronOf = ({ cron_id, slot }: { cron_id: string; slot: string }) => ({ cron_id, slot })
 
 function runEntry(seen: Extract<Observation, { kind: `run_${string}` | 'runs_rescued' }>): Entry {
   switch (seen.kind) {

@@ -2,6 +2,7 @@
 
 import * as assistants from './assistants.ts'
 import * as commands from './commands.ts'
+import * as crons from './crons.ts'
 import type { Endpoint } from './endpoint.ts'
 import * as state from './state.ts'
 import * as statelessRuns from './stateless-runs.ts'
@@ -24,6 +25,7 @@ export const allEndpoints: readonly (readonly [string, Endpoint])[] = [
   threadRuns,
   commands,
   statelessRuns,
+  crons,
   store,
   webhooks,
   system,

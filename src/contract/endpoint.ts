@@ -18,7 +18,7 @@ export interface Endpoint<
   method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   /** Path with `{name}` parameters, as in OpenAPI. */
   path: `/${string}`
-  tag: 'Assistants' | 'Threads' | 'Runs' | 'Stateless runs' | 'Store' | 'Webhooks' | 'System'
+  tag: 'Assistants' | 'Threads' | 'Runs' | 'Stateless runs' | 'Crons' | 'Store' | 'Webhooks' | 'System'
   summary: string
   description?: string
   /** `resource:action` that auth checks; absent where no one is asked. */

@@ -83,7 +83,10 @@ export const streamMode = z.enum([
 ])
 export type StreamMode = z.output<typeof streamMode>
 
-const streamModes = c.or(z.union([streamMode, z.array(streamMode)]), ['values']).transform((given): StreamMode[] => {
+/** One stream mode or several. */
+export const someStreamModes = z.union([streamMode, z.array(streamMode)])
+
+const streamModes = c.or(someStreamModes, ['values']).transform((given): StreamMode[] => {
   const modes = typeof given === 'string' ? [given] : [...new Set(given)]
   return modes.length ? modes : ['values']
 })

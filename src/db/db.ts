@@ -34,3 +34,9 @@ export interface Database extends Db {
 export async function one<T>(rows: Promise<T[]>): Promise<T | undefined> {
   return (await rows)[0]
 }
+
+/** A transaction as a part of a larger one: what would end it does not. */
+export function within(tx: Db): Db {
+  const part: Db = { ...tx, last: tx.rows, tx: (work) => work(part) }
+  return part
+}

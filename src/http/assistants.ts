@@ -3,6 +3,7 @@
 import { v7 } from 'uuid'
 import * as contract from '../contract/assistants.ts'
 import * as assistants from '../db/assistants.ts'
+import * as crons from '../db/crons.ts'
 import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import { cancelRun } from '../runs/cancel.ts'
@@ -37,11 +38,12 @@ function storedRoutes({ db, bus, registry }: HttpDeps): Route[] {
     }),
     on(contract.deleteAssistant, async ({ params, query, visible }) => {
       const id = registry.resolve(params.assistant_id)
+      const reason = `The assistant ${id} was deleted.`
       await db.tx(async (tx) => {
         await assistants.remove(tx, id, visible)
+        await crons.disableOfAssistant(tx, id, reason)
         if (query.delete_threads) await threads.removeOfAssistant(tx, id, visible)
       })
-      const reason = `The assistant ${id} was deleted.`
       for (const run of await assistants.activeRuns(db, id)) {
         await cancelRun({ db, bus }, { ...run, action: 'interrupt', reason, visible }).catch((error: unknown) => {
           // It ended by itself, or another caller's eyes are needed: the assistant is gone all the same.

@@ -2,6 +2,7 @@
 
 import { assistantRoutes } from './assistants.ts'
 import { commandRoutes } from './commands.ts'
+import { cronRoutes } from './crons.ts'
 import type { HttpDeps } from './deps.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
@@ -19,6 +20,7 @@ export const allRoutes = (deps: HttpDeps): Route[] => [
   ...stateRoutes(deps),
   ...runRoutes(deps),
   ...commandRoutes(deps),
+  ...cronRoutes(deps),
   ...storeRoutes(deps),
   ...webhookRoutes(deps),
   ...systemRoutes(deps),

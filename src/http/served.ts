@@ -8,6 +8,7 @@ const groups: Readonly<Record<Endpoint['tag'], RouteGroup>> = {
   Threads: 'threads',
   Runs: 'runs',
   'Stateless runs': 'runs',
+  Crons: 'runs',
   Store: 'store',
   Webhooks: 'webhooks',
   System: 'meta',

@@ -22,7 +22,7 @@ export function systemRoutes(deps: Pick<HttpDeps, 'db' | 'bus' | 'config' | 'eng
     context: 'js',
     flags: {
       assistants: !config.disabled.includes('assistants'),
-      crons: false,
+      crons: !config.disabled.includes('runs'),
       langsmith: config.langsmith,
       langsmith_tracing_replicas: true,
       stream_namespaces: true,

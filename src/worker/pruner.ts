@@ -2,6 +2,7 @@
 // from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's
 // (item-sweeper.ts).
 
+import * as crons from '../db/crons.ts'
 import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import * as idempotency from '../db/idempotency.ts'
@@ -24,6 +25,7 @@ export function createPruner(
     () => events.prune(db, options.eventTtlSeconds, BATCH),
     () => idempotency.sweep(db, BATCH),
     () => webhooks.prune(db, options.webhookTtlSeconds, BATCH),
+    () => crons.sweepRuns(db, BATCH),
   ]
   return createLoop({
     service: 'prune',

@@ -51,8 +51,17 @@ export function hostileServer(): HostileServer {
     await server.client.runs.join(thread_id, run_id)
     const { checkpoint } = await server.client.threads.getState(thread_id)
     const { checkpoint_id } = checkpoint
-    const ids = { thread_id, run_id, checkpoint_id, uuid: thread_id }
-    known = { ...ids, assistant_id: 'notes', graph_id: 'notes', key: 'k', version: 1, namespace: ['a'] }
+    const { cron_id } = await server.client.crons.create('notes', { schedule: '@yearly' })
+    const ids = { thread_id, run_id, checkpoint_id, cron_id, uuid: thread_id }
+    known = {
+      ...ids,
+      schedule: '@yearly',
+      assistant_id: 'notes',
+      graph_id: 'notes',
+      key: 'k',
+      version: 1,
+      namespace: ['a'],
+    }
     log = ''
   })
   afterAll(async () => {

@@ -65,7 +65,7 @@ describe('endpoints and routes', () => {
   it('says what the server is', async () => {
     const info = await (await get('/info', { langsmith: true })).json()
     expect(info).toMatchObject({ version: defaultServerConfig.version, context: 'js' })
-    expect(info.flags).toMatchObject({ assistants: true, crons: false, langsmith: true, stream_namespaces: true })
+    expect(info.flags).toMatchObject({ assistants: true, crons: true, langsmith: true, stream_namespaces: true })
     expect(info.langgraph_js_version).toMatch(/^1\.\d+\.\d+$/)
   })
 })

@@ -1,0 +1,40 @@
+// The scheduler: sleeps until the next cron is due and has it fired. In charge of waking in time; a hint says that a cron was
+// changed, a poll finds it where the hint was lost. Decides nothing: the database's clock does.
+
+import * as crons from '../db/crons.ts'
+import { CRON_CHANNEL } from '../runs/crons.ts'
+import { type FireDeps, fireDue } from '../runs/fire.ts'
+import { createLoop, type Loop } from './loop.ts'
+
+/** `everyMs` is how often it looks when nothing wakes it. */
+export function createScheduler(deps: FireDeps, options: { everyMs: number }): Pick<Loop, 'start' | 'stop'> {
+  let timer: NodeJS.Timeout | undefined
+  let subscribed: Promise<() => void> | undefined
+  const loop = createLoop({
+    service: 'schedule',
+    everyMs: options.everyMs,
+    observe: deps.observe,
+    runOnce: async () => {
+      await fireDue(deps)
+      const dueIn = await crons.dueIn(deps.db, deps.clock)
+      clearTimeout(timer)
+      // What is due later than the next look is seen by that.
+      if (dueIn === undefined || dueIn > options.everyMs) return
+      timer = setTimeout(() => loop.wake(), Math.max(0, Math.ceil(dueIn)))
+      timer.unref()
+    },
+  })
+  const wake = () => loop.wake()
+  return {
+    start() {
+      subscribed = deps.bus.subscribe(CRON_CHANNEL, wake, wake)
+      loop.start()
+    },
+    async stop() {
+      const unsubscribe = await subscribed
+      unsubscribe?.()
+      await loop.stop()
+      clearTimeout(timer)
+    },
+  }
+}
