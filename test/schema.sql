@@ -77,6 +77,41 @@ create table encryption (
   is_only_row boolean not null default true,
   constraint encryption_is_only_row_check CHECK (is_only_row),
   constraint encryption_pkey PRIMARY KEY (is_only_row)
+create table cron_runs (
+  cron_id uuid not null,
+  slot timestamp with time zone not null,
+  run_id uuid not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  constraint cron_runs_cron_id_fkey FOREIGN KEY (cron_id) REFERENCES crons(cron_id) ON DELETE CASCADE,
+  constraint cron_runs_pkey PRIMARY KEY (cron_id, slot)
+);
+
+create table crons (
+  cron_id uuid not null,
+  assistant_id uuid not null,
+  thread_id uuid,
+  user_id text,
+  schedule text not null,
+  timezone text,
+  end_time timestamp with time zone,
+  on_run_completed text,
+  payload json not null,
+  metadata jsonb not null,
+  enabled boolean not null,
+  next_run_date timestamp with time zone,
+  last_slot timestamp with time zone,
+  failures integer not null default 0,
+  last_error text,
+  disabled_reason text,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  constraint crons_check CHECK (((thread_id IS NULL) = (on_run_completed IS NOT NULL))),
+  constraint crons_check1 CHECK (((next_run_date IS NULL) OR enabled)),
+  constraint crons_check2 CHECK ((next_run_date > last_slot)),
+  constraint crons_check3 CHECK (((disabled_reason IS NULL) OR (NOT enabled))),
+  constraint crons_on_run_completed_check CHECK ((on_run_completed = ANY (ARRAY['delete'::text, 'keep'::text]))),
+  constraint crons_pkey PRIMARY KEY (cron_id),
+  constraint crons_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
 
 create table events (
@@ -222,6 +257,12 @@ CREATE INDEX assistants_graph ON public.assistants USING btree (graph_id);
 CREATE INDEX assistants_metadata ON public.assistants USING gin (metadata jsonb_path_ops);
 CREATE INDEX checkpoint_values_chain ON public.checkpoint_values USING btree (thread_id, checkpoint_ns, channel, chain, "position") WHERE (chain IS NOT NULL);
 CREATE INDEX checkpoints_run ON public.checkpoints USING btree (run_id) WHERE (run_id IS NOT NULL);
+CREATE INDEX cron_runs_created ON public.cron_runs USING brin (created_at);
+CREATE INDEX crons_assistant ON public.crons USING btree (assistant_id);
+CREATE INDEX crons_created ON public.crons USING btree (created_at DESC, cron_id);
+CREATE INDEX crons_due ON public.crons USING btree (next_run_date) WHERE (next_run_date IS NOT NULL);
+CREATE INDEX crons_metadata ON public.crons USING gin (metadata jsonb_path_ops);
+CREATE INDEX crons_thread ON public.crons USING btree (thread_id) WHERE (thread_id IS NOT NULL);
 CREATE INDEX events_created ON public.events USING brin (created_at);
 CREATE INDEX events_run ON public.events USING btree (run_id, first_seq);
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
