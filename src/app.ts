@@ -208,7 +208,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     { db, observe },
     { everyMs: itemMinutes === undefined ? 30_000 : itemMinutes * 60_000 },
   )
-  const creating = { db, registry, durability: config.durability, known: new Map() }
+  const creating = { db, registry, durability: config.durability, webhooks, known: new Map() }
   const scheduler = createScheduler({ ...creating, bus, observe, clock: databaseClock, fail }, { everyMs: 1_000 })
   const upkeep = [pruner, sweeper, itemSweeper, scheduler]
   await worker?.start()

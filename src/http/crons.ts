@@ -9,14 +9,15 @@ import { on, type Route, reply } from './route.ts'
 
 /** Every route of the tag Crons. */
 export function cronRoutes(deps: HttpDeps): Route[] {
-  const { db, registry } = deps
+  const { db, bus, registry, config } = deps
+  const making = { db, bus, registry, webhooks: config.disabled.includes('webhooks') ? undefined : config.webhooks }
   const named = <F extends { assistant_id?: string | undefined }>(filter: F): F =>
     filter.assistant_id === undefined ? filter : { ...filter, assistant_id: registry.resolve(filter.assistant_id) }
   return [
-    on(contract.createThreadCron, ({ params, body, visible }) => createCron(deps, params.thread_id, body, visible)),
-    on(contract.createCron, ({ body, visible }) => createCron(deps, null, body, visible)),
+    on(contract.createThreadCron, ({ params, body, visible }) => createCron(making, params.thread_id, body, visible)),
+    on(contract.createCron, ({ body, visible }) => createCron(making, null, body, visible)),
     on(contract.getCron, ({ params, visible }) => crons.get(db, params.cron_id, visible)),
-    on(contract.patchCron, ({ params, body, visible }) => changeCron(deps, params.cron_id, body, visible)),
+    on(contract.patchCron, ({ params, body, visible }) => changeCron(making, params.cron_id, body, visible)),
     on(contract.deleteCron, async ({ params, visible }) => {
       await crons.remove(db, params.cron_id, visible)
       return {}

@@ -3,6 +3,7 @@
 
 import { v7 } from 'uuid'
 import type { Bus } from '../bus/bus.ts'
+import type { WebhookConfig } from '../config.ts'
 import { type CronCreate, type CronPatch, changed, cronRun } from '../contract/crons.ts'
 import { problemOf } from '../contract/problem.ts'
 import type { RunCreate } from '../contract/runs.ts'
@@ -15,6 +16,7 @@ import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { Registry } from '../graph/registry.ts'
 import { parseSchedule } from './schedule.ts'
+import { webhookOf } from './webhooks.ts'
 
 /** The bus channel on which schedulers hear that a cron may be due earlier than they know. */
 export const CRON_CHANNEL = 'crons'
@@ -23,6 +25,8 @@ interface CronDeps {
   db: Db
   bus: Bus
   registry: Registry
+  /** Undefined where webhooks are switched off. */
+  webhooks: WebhookConfig | undefined
 }
 
 type Timing = Pick<crons.CronRow, 'schedule' | 'timezone' | 'end_time' | 'enabled'>
@@ -38,6 +42,12 @@ export function runOf(
   throw new ApiError(code, detail)
 }
 
+/** Throws for what creating its runs would throw for, as far as that is known beforehand. */
+function check(cron: Parameters<typeof runOf>[0], webhooks: WebhookConfig | undefined): void {
+  const { webhook } = runOf(cron)
+  if (webhook !== undefined) webhookOf(webhook, webhooks)
+}
+
 /** The slot that comes after a moment, as it is stored; null where the cron is disabled or at its end. */
 export function nextDate(cron: Timing, after: number): string | null {
   const schedule = parseSchedule(cron.schedule, cron.timezone)
@@ -50,7 +60,7 @@ export function nextDate(cron: Timing, after: number): string | null {
 /** Makes a cron, on a thread or (null) with a thread for each of its runs. Throws `assistant_not_found`,
  *  `graph_not_found`, `thread_not_found`, and `validation_failed` for a schedule or time zone that is none. */
 export async function createCron(
-  { db, bus, registry }: CronDeps,
+  { db, bus, registry, webhooks }: CronDeps,
   threadId: string | null,
   body: CronCreate,
   visible: Sql,
@@ -60,7 +70,7 @@ export async function createCron(
   if (threadId !== null) await threads.get(db, threadId, visible)
   const { timezone = null, end_time = null, ...rest } = body
   const cron = { ...rest, assistant_id, timezone, end_time, thread_id: threadId, cron_id: v7() }
-  runOf(cron)
+  check(cron, webhooks)
   const now = Date.parse(await crons.now(db, crons.databaseClock))
   const made = await crons.insert(db, { ...cron, next_run_date: nextDate(cron, now) }).catch((error: unknown) => {
     throw isOrphan(error) ? new ApiError('thread_not_found', `The thread ${threadId} does not exist.`) : error
@@ -72,7 +82,7 @@ export async function createCron(
 /** Changes a cron: absent keeps, null clears. Enabling it forgets what went wrong before. Throws `cron_not_found`, and
  *  `assistant_not_found` where there is nothing left to enable. */
 export async function changeCron(
-  { db, bus }: CronDeps,
+  { db, bus, webhooks }: CronDeps,
   cronId: string,
   patch: CronPatch,
   visible: Sql,
@@ -89,7 +99,7 @@ export async function changeCron(
       on_run_completed: completion(before, patch),
       payload: changed(before.payload, patch.payload),
     }
-    runOf(cron)
+    check(cron, webhooks)
     if (cron.enabled && !before.enabled) await assistants.get(tx, cron.assistant_id, visible)
     // A slot that was decided is not decided again, even where the clock was put back.
     const after = Math.max(Date.parse(before.now), Date.parse(before.last_slot ?? before.now))

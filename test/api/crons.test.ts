@@ -110,6 +110,7 @@ eachRunServer((on) => {
     expect(await detail({ input: { a: 1 }, command: { resume: 1 } })).toBe(
       'body.input: cannot be given together with command',
     )
+    expect(await detail({ webhook: 'http://127.0.0.1/' })).toMatch(/^body.webhook: must not be an address of a private/)
     expect((await refused({ assistant_id: NOBODY })).code).toBe('assistant_not_found')
     expect((await refused({}, `/threads/${NOBODY}/runs/crons`)).code).toBe('thread_not_found')
   })
