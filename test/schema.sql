@@ -72,11 +72,6 @@ create table checkpoints (
   constraint checkpoints_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
 
-create table encryption (
-  key_check bytea not null,
-  is_only_row boolean not null default true,
-  constraint encryption_is_only_row_check CHECK (is_only_row),
-  constraint encryption_pkey PRIMARY KEY (is_only_row)
 create table cron_runs (
   cron_id uuid not null,
   slot timestamp with time zone not null,
@@ -112,6 +107,13 @@ create table crons (
   constraint crons_on_run_completed_check CHECK ((on_run_completed = ANY (ARRAY['delete'::text, 'keep'::text]))),
   constraint crons_pkey PRIMARY KEY (cron_id),
   constraint crons_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
+);
+
+create table encryption (
+  key_check bytea not null,
+  is_only_row boolean not null default true,
+  constraint encryption_is_only_row_check CHECK (is_only_row),
+  constraint encryption_pkey PRIMARY KEY (is_only_row)
 );
 
 create table events (
