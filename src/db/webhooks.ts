@@ -51,7 +51,23 @@ export interface Room {
  *  when the lease has ended. The waiting rows of one host are never looked through: what one claim costs depends on how many
  *  hosts there are. */
 export async function claim(db: Db, claim: string, leaseSeconds: number, room: Room): Promise<ClaimedDelivery[]> {
-  const rows = await db.rows<ClaimedDelivery>(sql`with recursive
+  const rows = await db.rows<ClaimedDelivery>(claimQuery(claim, leaseSeconds, room))
+  if (db.seal === undefined) return rows.map((row) => ({ ...row, body: asSent(row.body) }))
+  const readable: ClaimedDelivery[] = []
+  for (const row of rows) {
+    try {
+      readable.push({ ...row, body: opened(db, row.body) })
+    } catch (error) {
+      // One that was tampered with must not hold up the others.
+      const failed = { status: 'failed', in_seconds: 0, last_status: null, last_error: messageOf(error) } as const
+      await tried(db, { delivery_id: row.delivery_id, claim }, failed)
+    }
+  }
+  return readable
+}
+
+/** The statement of `claim`, whose plan a test looks at. */
+export const claimQuery = (claim: string, leaseSeconds: number, room: Room): Sql => sql`with recursive
     hosts as (select min(host) as host from webhook_deliveries where status = 'pending'
       union all select (select min(d.host) from webhook_deliveries d where d.status = 'pending' and d.host > hosts.host)
       from hosts where hosts.host is not null),
@@ -66,21 +82,8 @@ export async function claim(db: Db, claim: string, leaseSeconds: number, room: R
       order by waiting.turn, waiting.due_at limit ${room.deliveries}::int for update of d skip locked)
     update webhook_deliveries d set claim = ${claim}, attempts = d.attempts + 1, last_attempt_at = clock_timestamp(),
       due_at = clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8)
-    from next where d.delivery_id = next.delivery_id
-    returning d.delivery_id, d.run_id, d.url, d.host, d.body, d.size, d.attempts`)
-  if (db.seal === undefined) return rows.map((row) => ({ ...row, body: asSent(row.body) }))
-  const readable: ClaimedDelivery[] = []
-  for (const row of rows) {
-    try {
-      readable.push({ ...row, body: opened(db, row.body) })
-    } catch (error) {
-      // One that was tampered with must not hold up the others.
-      const failed = { status: 'failed', in_seconds: 0, last_status: null, last_error: messageOf(error) } as const
-      await tried(db, { delivery_id: row.delivery_id, claim }, failed)
-    }
-  }
-  return readable
-}
+    where d.delivery_id = any(array(select delivery_id from next))
+    returning d.delivery_id, d.run_id, d.url, d.host, d.body, d.size, d.attempts`
 
 /** What json.ts had to escape for Postgres comes out as it was. */
 const asSent = (body: string): string => (/\uE000|\\ue000/.test(body) ? JSON.stringify(parseJson(body)) : body)

@@ -36,6 +36,7 @@ const MAX_FAILING = 10_000
 
 interface Active {
   delivery: webhooks.ClaimedDelivery
+  stop: AbortController
   done: Promise<void>
 }
 
@@ -54,7 +55,6 @@ export function createOutbox(
   const sign = createSign(options.webhooks.secrets)
   const active = new Set<Active>()
   const failing = new Set<string>()
-  const hurried = new AbortController()
   let stopping = false
   const loop: Loop = createLoop({ service: 'webhooks', everyMs: options.pollMs, observe, runOnce: claimOnce })
 
@@ -81,7 +81,8 @@ export function createOutbox(
   }
 
   function begin(delivery: webhooks.ClaimedDelivery, claim: string): void {
-    const one: Active = { delivery, done: deliver(delivery, claim).catch(report) }
+    const stop = new AbortController()
+    const one: Active = { delivery, stop, done: deliver(delivery, claim, stop.signal).catch(report) }
     active.add(one)
     void one.done.then(() => {
       active.delete(one)
@@ -89,12 +90,12 @@ export function createOutbox(
     })
   }
 
-  async function deliver(delivery: webhooks.ClaimedDelivery, claim: string): Promise<void> {
+  async function deliver(delivery: webhooks.ClaimedDelivery, claim: string, signal: AbortSignal): Promise<void> {
     const { delivery_id, run_id, host, attempts: attempt } = delivery
     const began = performance.now()
-    const outcome = await send(delivery)
+    const outcome = await send(delivery, signal)
     const ms = performance.now() - began
-    if (hurried.signal.aborted && 'reason' in outcome) return void (await webhooks.release(db, { delivery_id, claim }))
+    if (signal.aborted && 'reason' in outcome) return void (await webhooks.release(db, { delivery_id, claim }))
     if (deps.fail) await deps.fail('after_webhook_post_before_mark')
     const verdict = judge(outcome, attempt, (deps.random ?? Math.random)(), Date.now())
     if (verdict.status === 'delivered') failing.delete(host)
@@ -109,7 +110,10 @@ export function createOutbox(
     }
   }
 
-  async function send({ delivery_id, url, body }: webhooks.ClaimedDelivery): Promise<Answer | NoAnswer> {
+  async function send(
+    { delivery_id, url, body }: webhooks.ClaimedDelivery,
+    signal: AbortSignal,
+  ): Promise<Answer | NoAnswer> {
     // What may be called can have been changed since the run was created.
     const refusal = refusalOf(url, options.webhooks)
     if (refusal !== undefined) return { reason: `The URL ${refusal}.`, final: true }
@@ -122,7 +126,7 @@ export function createOutbox(
       'user-agent': `heddle/${options.version}`,
       ...sign(delivery_id, Math.floor(now / 1_000), sent),
     }
-    return deps.post({ url, headers, body: sent, signal: hurried.signal })
+    return deps.post({ url, headers, body: sent, signal })
   }
 
   /** A try that could not be recorded is made again when its lease has ended. */
@@ -136,7 +140,9 @@ export function createOutbox(
     async stop(graceMs, hurry) {
       stopping = true
       await loop.stop()
-      const late = () => hurried.abort()
+      const late = () => {
+        for (const { stop } of active) stop.abort()
+      }
       const timer = setTimeout(late, graceMs)
       hurry?.addEventListener('abort', late)
       if (hurry?.aborted) late()

@@ -63,19 +63,23 @@ export function createPost(options: {
       // A connection of its own: one that was kept may be closed at its other end, and names are looked up anew.
       const request = send(target, { method: 'POST', headers, lookup: lookupAllowed, agent: false, signal })
       const timer = setTimeout(() => request.destroy(new TooSlow()), timeoutMs)
-      request.on('error', (error) => done(reasonOf(error, timeoutMs)))
-      request.on('close', () => clearTimeout(timer))
+      let outcome: Answer | NoAnswer | undefined
       request.on('response', (response) => {
+        // The status says it all: the rest is heard out, within bounds, because some servers take it ill otherwise.
+        outcome = { status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'] }
         let left = MAX_ANSWER_BYTES
         response.on('data', (chunk: Buffer) => {
           left -= chunk.length
           if (left <= 0) request.destroy()
         })
-        // The status says it all: a body is heard out, within bounds, because some servers take it ill otherwise.
         response.on('error', () => {})
-        response.on('close', () =>
-          done({ status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'] }),
-        )
+      })
+      request.on('error', (error) => {
+        outcome ??= reasonOf(error, timeoutMs)
+      })
+      request.on('close', () => {
+        clearTimeout(timer)
+        done(outcome ?? reasonOf(new Error('closed'), timeoutMs))
       })
       request.end(body)
     })
