@@ -42,7 +42,9 @@ export function createStage(open: () => Promise<Pick<TestDatabase, 'uri' | 'drop
   })
   afterEach(async () => {
     for (const close of closing.splice(0).reverse()) await close()
-    await query('with w as (delete from workers), k as (delete from idempotency_keys) delete from threads')
+    await query(
+      'with w as (delete from workers), k as (delete from idempotency_keys), d as (delete from webhook_deliveries) delete from threads',
+    )
     made = createRunGraphs()
   })
   afterAll(() => database.drop())

@@ -1,5 +1,5 @@
-// The checker: holds a history to the invariants. In charge of naming every breach; pure. I7 (webhooks), I8 (cron) and I9
-// (tenants) belong to features that do not exist yet.
+// The checker: holds a history to the invariants. In charge of naming every breach; pure. I7 (webhooks) has tests of its own; I8
+// (cron) and I9 (tenants) belong to features that do not exist yet.
 
 import { decodeBatch } from '../../../src/runs/log.ts'
 import { checkExecutions } from './checker-executions.ts'
