@@ -1,17 +1,19 @@
 // The routes of the thread protocol's events.
 
 import * as contract from '../contract/thread-events.ts'
-import * as runs from '../db/runs.ts'
 import * as threads from '../db/threads.ts'
+import { createCommands } from '../runs/commands.ts'
 import type { Session } from '../runs/session.ts'
 import type { HttpDeps } from './deps.ts'
 import type { SseSource } from './reply.ts'
 import { on, type Route, socket, sse } from './route.ts'
+import { fromHeaders } from './runs.ts'
 import { serveThreadSocket } from './thread-socket.ts'
 
 /** Over server-sent events and over WebSockets. */
 export function threadEventRoutes(deps: HttpDeps): Route[] {
   const { db, engine, observe } = deps
+  const commands = createCommands(deps)
   return [
     on(contract.streamThreadEvents, async ({ params, body, visible }) => {
       await threads.get(db, params.thread_id, visible)
@@ -21,14 +23,14 @@ export function threadEventRoutes(deps: HttpDeps): Route[] {
       return sse(sourceOf(session))
     }),
     // A thread that is not there is no mistake: the command that makes it comes over this connection.
-    on(contract.openThreadSocket, ({ params: { thread_id }, visible, requestId }) => {
+    on(contract.openThreadSocket, ({ params: { thread_id }, visible, headers, requestId }) => {
       const path = `/threads/${thread_id}/stream/events`
+      const caller = { visible, configurable: fromHeaders(headers) }
       const session = engine.session(thread_id, visible)
       return socket((opened) =>
         serveThreadSocket(opened, {
           session,
-          dispatch: async (command) => noCommands(command),
-          hasRun: async (runId) => (await runs.get(db, thread_id, runId, visible)) !== undefined,
+          dispatch: async (command) => (await commands.dispatch(caller, thread_id, command)).response,
           failed: (error) => observe({ kind: 'request_failed', method: 'GET', path, request_id: requestId, error }),
         }),
       )
@@ -40,9 +42,3 @@ const sourceOf = (session: Session): SseSource =>
   async function* events(signal) {
     for await (const { id, method, text } of session.frames(signal)) yield { id, event: method, data: text }
   }
-
-const noCommands = (command: unknown): unknown => {
-  const id = (command as { id?: unknown } | null)?.id
-  const message = 'Commands are taken by POST /threads/{thread_id}/commands.'
-  return { type: 'error', id: typeof id === 'number' ? id : null, error: 'not_supported', message }
-}

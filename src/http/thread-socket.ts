@@ -1,28 +1,25 @@
 // The thread protocol on a WebSocket. In charge of frames that come and go, and of subscriptions; what a command does is the
 // dispatcher's. Subscriptions are named by what they are, so that any process can bring them back.
 
+import type { CommandResponse } from '../contract/commands.ts'
+import { explain, problemOf } from '../contract/problem.ts'
 import { type EventSubscription, subscription } from '../contract/thread-events.ts'
 import { ApiError } from '../errors.ts'
+import { CommandError } from '../runs/command.ts'
+import { refused } from '../runs/commands.ts'
 import type { Session } from '../runs/session.ts'
+import { parseStrict } from './scan.ts'
 import { closeCodeOf, type Socket } from './sockets.ts'
 
 export interface ThreadSocketDeps {
   session: Session
-  /** Answers what is not about subscriptions. */
-  dispatch(command: unknown): Promise<unknown>
-  /** Whether the thread has the run. */
-  hasRun(runId: string): Promise<boolean>
+  /** Answers what is not about the connection's subscriptions. */
+  dispatch(command: unknown): Promise<CommandResponse>
   /** Told why the log could not be read. */
   failed(error: unknown): void
 }
 
 type Fields = Record<string, unknown>
-
-/** An answer; where something is done besides, `act` does it and says when the answer is to be given. */
-interface Answer {
-  result: unknown
-  act?: (begin: () => void) => void
-}
 
 /** How many subscriptions a connection may have. */
 const MAX_SUBSCRIPTIONS = 100
@@ -51,77 +48,57 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
 
   /** What is asked for, checked; throws a refusal. */
   function wantedOf(params: unknown): EventSubscription {
-    const parsed = subscription.safeParse(params)
+    const parsed = subscription.safeParse(params, { error: explain })
     if (parsed.success) return parsed.data
-    const issue = parsed.error.issues[0]
-    const at = ['params', ...(issue?.path ?? [])].join('.')
-    throw new Refusal('invalid_argument', `${at}: ${issue?.message ?? 'is not valid'}`)
+    throw new CommandError('invalid_argument', problemOf('params', parsed.error).detail)
   }
 
-  function subscribe(params: unknown): Answer {
+  // Answered in order with the events: before what is subscribed to.
+  function subscribe(id: number, params: unknown): void {
     const { since, ...wanted } = wantedOf(params)
     if (session.size() >= MAX_SUBSCRIPTIONS)
-      throw new Refusal('invalid_argument', `A connection may have ${MAX_SUBSCRIPTIONS} subscriptions: end one first.`)
+      throw new CommandError(
+        'invalid_argument',
+        `A connection may have ${MAX_SUBSCRIPTIONS} subscriptions: end one first.`,
+      )
     const subscription_id = `${++count}.${Buffer.from(JSON.stringify(wanted)).toString('base64url')}`
-    return {
-      result: { subscription_id },
-      act: (begin) => session.subscribe(subscription_id, wanted, { since, begin }),
-    }
+    const begin = () => answer({ type: 'success', id, result: { subscription_id } })
+    session.subscribe(subscription_id, wanted, { since, begin })
   }
 
-  async function reconnect(params: Fields): Promise<Answer> {
-    const { run_id, last_event_id, subscriptions: names = [] } = params
-    if (typeof run_id !== 'string' || !(await deps.hasRun(run_id)))
-      throw new Refusal('no_such_run', `There is no run ${String(run_id)} on this thread.`)
-    if (!Array.isArray(names)) throw new Refusal('invalid_argument', 'params.subscriptions: must be a list of ids')
-    const since = Number(
-      String(last_event_id ?? '0')
-        .split(':')
-        .at(-1),
-    )
-    const wanted = names.map((name) => [String(name), wantedOf({ ...filterOf(String(name)), since })] as const)
-    return {
-      result: { restored: wanted.length > 0 },
-      act: (begin) => {
-        if (wanted.length === 0) begin()
-        for (const [i, [name, { since, ...filter }]] of wanted.entries())
-          session.subscribe(name, filter, { since, ...(i === 0 && { begin }) })
-      },
-    }
+  /** What was missed is told by the dispatcher; the subscriptions that are named go on after it. */
+  async function reconnect(command: Fields, { last_event_id, subscriptions: names }: Fields): Promise<void> {
+    const since = Number(/\d+$/.exec(String(last_event_id ?? ''))?.[0] ?? 0)
+    const wanted = Array.isArray(names)
+      ? names.map((name) => [String(name), wantedOf({ ...filterOf(String(name)), since })] as const)
+      : []
+    const response = await deps.dispatch(command)
+    if (response.type === 'error' || wanted.length === 0) return answer(response)
+    for (const [i, [name, { since: after, ...filter }]] of wanted.entries())
+      session.subscribe(name, filter, { since: after, ...(i === 0 && { begin: () => answer(response) }) })
   }
 
-  async function about(method: string, params: Fields): Promise<Answer> {
-    switch (method) {
-      case 'subscription.subscribe':
-        return subscribe(params)
-      case 'subscription.unsubscribe':
-        if (!session.unsubscribe(String(params.subscription_id))) throw noSubscription(params.subscription_id)
-        return { result: {} }
-      case 'subscription.reconnect':
-        return reconnect(params)
-      default:
-        throw new Refusal('unknown_command', `There is no command ${method}.`)
-    }
+  async function take(command: unknown): Promise<void> {
+    const { id, method, params } = fieldsOf(command)
+    const given = fieldsOf(params)
+    if (isUint(id) && method === 'subscription.subscribe') subscribe(id, given)
+    else if (isUint(id) && method === 'subscription.unsubscribe') {
+      const { subscription_id } = given
+      if (!session.unsubscribe(String(subscription_id))) throw noSubscription(subscription_id)
+      answer({ type: 'success', id, result: {} })
+    } else if (method === 'subscription.reconnect') await reconnect(fieldsOf(command), given)
+    else answer(await deps.dispatch(command))
   }
 
   async function hear(text: string): Promise<void> {
-    let command: Fields
+    let command: unknown
     try {
-      command = JSON.parse(text) as Fields
-    } catch {
-      return answer({ type: 'error', id: null, error: 'invalid_argument', message: 'A frame must be JSON.' })
-    }
-    const { id, method, params } = command ?? {}
-    const isOurs = typeof method === 'string' && method.startsWith('subscription.') && Number.isSafeInteger(id)
-    if (!isOurs) return answer(await deps.dispatch(command))
-    try {
-      const given = typeof params === 'object' && params !== null ? (params as Fields) : {}
-      const { result, act = (begin) => begin() } = await about(method, given)
-      act(() => answer({ type: 'success', id: id as number, result }))
+      command = parseStrict(Buffer.from(text), text)
+      await take(command)
     } catch (error) {
-      if (!(error instanceof Refusal)) deps.failed(error)
-      const refusal = error instanceof Refusal ? error : new Refusal('unknown_error', 'The server failed to answer.')
-      answer({ type: 'error', id: id as number, error: refusal.code, message: refusal.message })
+      const { id } = fieldsOf(command)
+      if (!(error instanceof ApiError || error instanceof CommandError)) deps.failed(error)
+      answer(refused(isUint(id) ? id : null, error))
     }
   }
 
@@ -129,18 +106,12 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
   void pump()
 }
 
-type RefusalCode = 'invalid_argument' | 'no_such_run' | 'no_such_subscription' | 'unknown_command' | 'unknown_error'
+const fieldsOf = (value: unknown): Fields => (typeof value === 'object' && value !== null ? (value as Fields) : {})
 
-class Refusal extends Error {
-  readonly code: RefusalCode
-  constructor(code: RefusalCode, message: string) {
-    super(message)
-    this.code = code
-  }
-}
+const isUint = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0
 
-const noSubscription = (id: unknown): Refusal =>
-  new Refusal('no_such_subscription', `There is no subscription ${String(id)}.`)
+const noSubscription = (id: unknown): CommandError =>
+  new CommandError('no_such_subscription', `There is no subscription ${String(id).slice(0, 200)}.`)
 
 /** The filter that a subscription's id holds. */
 function filterOf(id: string): Fields {

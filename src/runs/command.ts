@@ -22,10 +22,10 @@ export interface CommandDeps {
   engine: Pick<Engine, 'create'>
 }
 
-/** What a command came to, and the thread's last event when it was applied. */
+/** What a command came to, and where the thread's log ended when it was applied. */
 export interface Applied {
   result: Record<string, unknown>
-  applied_through_seq: number
+  applied_through: number
 }
 
 /** Refuses a command: the code for programs, one sentence for people. */

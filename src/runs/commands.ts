@@ -14,6 +14,7 @@ import { explain, problemOf } from '../contract/problem.ts'
 import { ApiError, type ErrorCode } from '../errors.ts'
 import { type Applied, type Caller, type CommandDeps, CommandError } from './command.ts'
 import { getState, getTree, listCheckpoints, reconnect } from './inspect.ts'
+import { appliedThrough } from './protocol.ts'
 import { fork, inject, respond, start } from './steer.ts'
 
 export interface Commands {
@@ -51,35 +52,28 @@ export function createCommands(deps: CommandDeps): Commands {
     async dispatch(caller, threadId, command) {
       const read = envelope.safeParse(command, { error: explain })
       if (!read.success) {
-        const message = problemOf('command', read.error).detail
-        return { status: 400, response: refusal(idOf(command), 'invalid_argument', message) }
+        const malformed = new CommandError('invalid_argument', problemOf('command', read.error).detail)
+        return { status: 400, response: refused(idOf(command), malformed) }
       }
       const { id, method, params } = read.data
       try {
         if (!isKnown(method)) throw unknown(method)
-        const { result, applied_through_seq } = await run(deps, caller, threadId, method, params)
-        const meta = { thread_id: threadId, applied_through_seq }
+        const { result, applied_through } = await run(deps, caller, threadId, method, params)
+        const meta = { thread_id: threadId, applied_through_seq: appliedThrough(applied_through) }
         return { status: 200, response: { type: 'success', id, result, meta } }
       } catch (error) {
-        const known = codeOf(error)
-        if (known === undefined) throw error
-        return { status: 200, response: refusal(id, known, (error as Error).message, threadId) }
+        if (codeOf(error) === undefined) throw error
+        return { status: 200, response: { ...refused(id, error), meta: { thread_id: threadId } } }
       }
     },
   }
 }
 
-/** The answer to a command that the server failed to do, for transports that have no other way of saying it. */
-export const failed = (id: number | null, error: unknown): CommandResponse =>
-  refusal(id, 'unknown_error', (error instanceof ApiError ? error : new ApiError('internal')).message)
-
-const refusal = (id: number | null, error: CommandErrorCode, message: string, thread_id?: string): CommandResponse => ({
-  type: 'error',
-  id,
-  error,
-  message,
-  ...(thread_id !== undefined && { meta: { thread_id } }),
-})
+/** The answer that says why a command was not done, also where it was the server that failed. */
+export function refused(id: number | null, error: unknown): CommandResponse {
+  const shown = error instanceof CommandError || error instanceof ApiError ? error : new ApiError('internal')
+  return { type: 'error', id, error: codeOf(shown) ?? 'unknown_error', message: shown.message }
+}
 
 function run<M extends CommandMethod>(
   deps: CommandDeps,
@@ -123,6 +117,7 @@ const codes: Partial<Record<ErrorCode, CommandErrorCode>> = {
   assistant_not_found: 'invalid_argument',
   graph_not_found: 'invalid_argument',
   validation_failed: 'invalid_argument',
+  invalid_json: 'invalid_argument',
   thread_busy: 'invalid_argument',
   not_supported: 'not_supported',
 }

@@ -7,6 +7,7 @@ import * as events from '../db/events.ts'
 import * as state from '../db/state.ts'
 import { configOf, graphOf } from '../graph/state.ts'
 import { type Applied, type Caller, type CommandDeps, CommandError, noRun } from './command.ts'
+import { logSeqOf } from './protocol.ts'
 
 /** `state.get`: the values of a namespace, or those under some keys. */
 export async function getState(
@@ -23,7 +24,7 @@ export async function getState(
   const id = checkpoint?.checkpoint_id
   return {
     result: { values: values ?? {}, ...(id && { checkpoint: { id, ns: checkpoint_ns } }) },
-    applied_through_seq: last_seq,
+    applied_through: last_seq,
   }
 }
 
@@ -43,7 +44,7 @@ export async function listCheckpoints(
   const { last_seq } = await seen(deps, caller, threadId)
   const checkpoint_ns = await find(deps, threadId, namespace)
   const rows = await commands.listCheckpoints(deps.db, threadId, { checkpoint_ns, limit, before })
-  return { result: { checkpoints: rows.map(summaryOf) }, applied_through_seq: last_seq }
+  return { result: { checkpoints: rows.map(summaryOf) }, applied_through: last_seq }
 }
 
 function summaryOf(row: commands.CheckpointRow): Record<string, unknown> {
@@ -85,7 +86,7 @@ export async function getTree(
 ): Promise<Applied> {
   const thread = await seen(deps, caller, threadId)
   const tree = await treeOf(deps, thread, run_id)
-  return { result: { tree }, applied_through_seq: thread.last_seq }
+  return { result: { tree }, applied_through: thread.last_seq }
 }
 
 async function treeOf({ db }: CommandDeps, thread: commands.Subject, runId: string | undefined): Promise<TreeNode> {
@@ -140,7 +141,7 @@ export async function reconnect(
   { run_id, last_event_id }: CommandParams<'subscription.reconnect'>,
 ): Promise<Applied> {
   const thread = await seen(deps, caller, threadId)
-  const from = last_event_id === undefined ? 'beginning' : seqOf(last_event_id)
+  const from = last_event_id === undefined ? 'beginning' : placeOf(last_event_id)
   const start = await events.startOfRun(deps.db, { run_id, thread_id: threadId }, from, caller.visible)
   if (start === undefined) throw new CommandError('no_such_run', `There is no run ${run_id} on this thread.`)
   const tree = await treeOf(deps, thread, run_id)
@@ -150,7 +151,7 @@ export async function reconnect(
       missed_events: Math.max(0, thread.last_seq - start.after),
       current_namespaces: flat(tree),
     },
-    applied_through_seq: thread.last_seq,
+    applied_through: thread.last_seq,
   }
 }
 
@@ -159,13 +160,13 @@ const flat = ({ namespace, status, children }: TreeNode): { namespace: string[];
   ...children.flatMap(flat),
 ]
 
-/** The place of an event in its thread's log: the id is that number, alone or behind what says whose it is. */
-function seqOf(eventId: string): number {
+/** The place in the log of an event by its id: the id ends with its number. */
+function placeOf(eventId: string): number {
   const digits = /(?:^|:)(\d{1,15})$/.exec(eventId)?.[1]
   if (digits === undefined) {
     throw new CommandError('invalid_argument', 'params.last_event_id: must be the event_id of an event of this thread')
   }
-  return Number(digits)
+  return logSeqOf(Number(digits))
 }
 
 async function seen({ db }: CommandDeps, { visible }: Caller, threadId: string): Promise<commands.Subject> {

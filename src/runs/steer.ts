@@ -202,5 +202,5 @@ async function made(
   decide?: Decide,
 ): Promise<Applied> {
   const { run, after } = await engine.create({ thread_id, body, visible, configurable, ...(decide && { decide }) })
-  return { result: { run_id: run.run_id }, applied_through_seq: after }
+  return { result: { run_id: run.run_id }, applied_through: after }
 }

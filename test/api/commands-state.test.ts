@@ -2,6 +2,7 @@
 
 import { v7 } from 'uuid'
 import { expect, test } from 'vitest'
+import { logSeqOf } from '../../src/runs/protocol.ts'
 import { until } from '../support/until.ts'
 import { eachCommandServer, newThread } from './command-server.ts'
 
@@ -173,7 +174,7 @@ eachCommandServer((on) => {
     const threadId = newThread()
     const run_id = await on.run(threadId, 'steps', { log: [] })
     const { body } = await on.send(threadId, 'state.get', {})
-    const last = body.meta.applied_through_seq
+    const last: number = body.meta.applied_through_seq
     const reconnect = (params: object) => on.does(threadId, 'subscription.reconnect', { run_id, ...params }, on.other)
     const current_namespaces = [{ namespace: [], status: 'completed' }]
     expect(await reconnect({ last_event_id: String(last) })).toEqual({
@@ -181,12 +182,12 @@ eachCommandServer((on) => {
       missed_events: 0,
       current_namespaces,
     })
-    expect(await reconnect({ last_event_id: `synth:${run_id}:${last - 2}` })).toEqual({
+    expect(await reconnect({ last_event_id: `synth:${run_id}:${last - 20_000}` })).toEqual({
       restored: true,
       missed_events: 2,
       current_namespaces,
     })
-    expect(await reconnect({})).toEqual({ restored: true, missed_events: last, current_namespaces })
+    expect(await reconnect({})).toEqual({ restored: true, missed_events: logSeqOf(last), current_namespaces })
     expect(await refused(threadId, 'subscription.reconnect', { run_id, last_event_id: 'x' })).toEqual([
       200,
       'invalid_argument',
