@@ -15,7 +15,7 @@ from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
 RESOURCES = ("assistants", "threads", "runs", "store")
-# The routes of the second streaming protocol are not there yet.
+# Threads' streams have a test of their own: stream.py.
 ABSENT = {"threads.stream"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
