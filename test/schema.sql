@@ -124,6 +124,8 @@ create table events (
   created_at timestamp with time zone not null default clock_timestamp(),
   batch text not null,
   at_ms bigint,
+  base bigint,
+  size bigint,
   constraint events_check CHECK ((last_seq >= first_seq)),
   constraint events_pkey PRIMARY KEY (thread_id, first_seq),
   constraint events_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
@@ -210,7 +212,7 @@ create table threads (
   interrupts json not null default '{}'::json,
   error json,
   held_by uuid,
-  epoch bigint not null default 0,
+  epoch bigint not null default (floor((EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric)))::bigint,
   last_seq bigint not null default 0,
   ttl_strategy text,
   ttl_minutes double precision,

@@ -2,6 +2,7 @@
 // data as JSON; JSON printed by JSON.stringify has no raw line break or tab outside of strings' escapes.
 
 import { type Db, one } from './db.ts'
+import { createReader } from './event-deltas.ts'
 import { names, openText } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 
@@ -29,20 +30,37 @@ const at = sql`coalesce(at_ms, floor(extract(epoch from created_at) * 1000)::big
 /** A thread's events after `seq`, oldest first: as many batches as a page holds. */
 export const after = async (db: Db, threadId: string, seq: number): Promise<Page> => {
   const rows = await db.rows<
-    EventBatch & { rows: number }
-  >(sql`select first_seq, last_seq, run_id, at, batch, rows from (
-      select first_seq, last_seq, run_id, ${at} as at, batch, count(*) over () as rows,
-        sum(octet_length(batch)) over (order by first_seq) - octet_length(batch) as bytes_before
+    EventBatch & { rows: number; base: number | null }
+  >(sql`select first_seq, last_seq, run_id, at, batch, base, rows from (
+      select first_seq, last_seq, run_id, ${at} as at, batch, base, count(*) over () as rows,
+        sum(coalesce(size, octet_length(batch))) over (order by first_seq) - coalesce(size, octet_length(batch)) as bytes_before
       from (select * from events where thread_id = ${threadId} and first_seq > (select coalesce(max(first_seq), 0) - 1
           from events where thread_id = ${threadId} and first_seq <= ${seq} + 1) and last_seq > ${seq}
         order by first_seq limit ${PAGE.rows}) as page) as sized
     where bytes_before < ${PAGE.bytes} order by first_seq`)
-  const batches = rows.map(({ rows: _, ...row }) => ({
-    ...row,
-    batch: openText(db, row.batch, names.events(threadId, row)),
-  }))
+  const batches = await whole(db, threadId, rows)
   const read = rows[0]?.rows ?? 0
-  return { batches, more: read === PAGE.rows || batches.length < read }
+  return { batches, more: read === PAGE.rows || rows.length < read }
+}
+
+/** The batches as they were sent. Where a page begins behind a state that the rest starts from, the log is read from there. */
+async function whole(
+  db: Db,
+  threadId: string,
+  rows: readonly (EventBatch & { rows: number; base: number | null })[],
+): Promise<EventBatch[]> {
+  const open = (row: Pick<EventBatch, 'first_seq' | 'run_id' | 'batch'>) =>
+    openText(db, row.batch, names.events(threadId, row))
+  const bases = rows.flatMap(({ base }) => (base === null ? [] : [base]))
+  const read = bases.length === 0 ? undefined : createReader()
+  const begin = rows[0]?.first_seq ?? 0
+  const from = Math.min(begin, ...bases)
+  if (read && from < begin) {
+    const before = await db.rows<Parameters<typeof open>[0]>(sql`select first_seq, run_id, batch from events
+      where thread_id = ${threadId} and first_seq >= ${from} and first_seq < ${begin} order by first_seq`)
+    for (const row of before) read(open(row))
+  }
+  return rows.map(({ rows: _, base: __, ...row }) => ({ ...row, batch: read ? read(open(row)) : open(row) }))
 }
 
 const last = sql`greatest(t.last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0))`

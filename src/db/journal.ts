@@ -4,6 +4,7 @@
 
 import type { Blob, CheckpointPut, WritesPut } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
+import type { StoredBatch } from './event-deltas.ts'
 import { json, storable } from './json.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
@@ -15,7 +16,7 @@ export interface Entry {
   run_id: string
   epoch: number
   /** `at` is when they were made, in milliseconds since 1970. */
-  events: { first_seq: number; last_seq: number; at: number; batch: string } | undefined
+  events: ({ first_seq: number; last_seq: number; at: number } & StoredBatch) | undefined
   puts: readonly CheckpointPut[]
   writes: readonly WritesPut[]
   settle: Settlement | undefined
@@ -75,11 +76,12 @@ function events(db: Db, entries: readonly Entry[], unsettled: Sql): Sql | undefi
     return [{ i: i + 1, ...events, batch: sealText(db, events.batch, names.events(thread_id, { run_id, first_seq })) }]
   })
   if (!rows.length) return undefined
-  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch)
-    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, n.batch
+  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch, base, size)
+    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, n.batch, n.base, n.size
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
-      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.batch)}::text[])
-      as n(i, first_seq, last_seq, at, batch)
+      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.batch)}::text[],
+      ${rows.map((r) => r.base)}::bigint[], ${rows.map((r) => r.size)}::bigint[])
+      as n(i, first_seq, last_seq, at, batch, base, size)
     join fence f using (i) where not (${unsettled}) on conflict do nothing)`
 }
 

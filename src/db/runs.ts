@@ -211,6 +211,9 @@ const insertRun = (db: Db, run: NewRun, source: Sql): Sql => {
 }
 
 const holder = (run: NewRun): Sql => sql`${run.worker_id === null ? null : run.run_id}::uuid`
+/** As the default of a thread's epoch: one that a thread with this id, deleted since, cannot have come to. */
+const firstEpoch = sql`floor(extract(epoch from clock_timestamp()) * 1000000)::bigint`
+
 const bump = (run: NewRun): Sql => sql`${run.worker_id === null ? 0 : 1}::int`
 
 /** Inserts a run on a locked thread, stamps the thread with its graph and assistant, and ends the transaction. Gives
@@ -249,7 +252,7 @@ export const insertWithThread = (
     db,
     db.rows<Inserted>(sql`with t as (insert into threads
           (thread_id, metadata, held_by, epoch, ttl_strategy, ttl_minutes, expires_at)
-        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${bump(run)}, ${timeToLive(ttl)}
+        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${firstEpoch} + ${bump(run)}, ${timeToLive(ttl)}
         where ${condition}
         on conflict do nothing returning thread_id, metadata, epoch, last_seq, state_updated_at),
       r as (${insertRun(db, run, sql`t`)})

@@ -4,6 +4,7 @@
 
 import type { Bus, BusMessage } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
+import { createDeltas } from '../db/event-deltas.ts'
 import { createHealth } from '../db/health.ts'
 import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
@@ -74,6 +75,7 @@ export function createJournal(deps: {
   let running: Promise<void> | undefined
   // Of a run that lost something, nothing later may be stored but its end: a checkpoint would refer to what is missing.
   const refused = new WeakMap<Held, Error>()
+  const deltas = new WeakMap<Held, ReturnType<typeof createDeltas>>()
 
   async function drain(): Promise<void> {
     // A turn of the event loop lets what arrived together be written together.
@@ -81,14 +83,18 @@ export function createJournal(deps: {
     while (gathering.size > 0) {
       ;[committing, gathering] = divide(gathering)
       const batch = [...committing]
-      const entries = batch.map(([held, pending]) => entryOf(held, pending))
+      const entries = batch.map(([held, pending]) => {
+        const store = deltas.get(held) ?? createDeltas(encodeBatch)
+        deltas.set(held, store)
+        return entryOf(held, pending, store)
+      })
       const failures = await persist(entries)
       batch.forEach(([held, pending], i) => {
         const failure = failures[i]
         if (failure !== undefined) {
           refuse(held, pending, failure)
         } else {
-          publish(entries[i] as Entry)
+          publish(entries[i] as Sending)
           pending.resolve()
         }
       })
@@ -132,13 +138,13 @@ export function createJournal(deps: {
     gathering.delete(held)
   }
 
-  function publish(entry: Entry): void {
+  function publish(entry: Sending): void {
     const { events, settle } = entry
     const ended: BusMessage['hint'] = settle === undefined ? {} : { ended: entry.run_id, status: settle.status }
     if (events !== undefined) {
       const { first_seq: first, last_seq: last, at } = events
       const hint = { run_id: entry.run_id, first, last, at, ...ended }
-      deps.bus.publish(threadChannel(entry.thread_id), { hint, body: events.batch })
+      deps.bus.publish(threadChannel(entry.thread_id), { hint, body: entry.sent })
     } else if (settle !== undefined) {
       deps.bus.publish(threadChannel(entry.thread_id), { hint: ended })
     }
@@ -232,17 +238,23 @@ function newPending(): Pending {
   return { bytes: 0, events: [], puts: [], writes: [], settle: undefined, done, resolve, reject }
 }
 
-function entryOf(held: Held, { events, puts, writes, settle }: Pending): Entry {
+/** An entry, and its events as they go out. */
+type Sending = Entry & { sent: string }
+
+function entryOf(
+  held: Held,
+  { events, puts, writes, settle }: Pending,
+  store: ReturnType<typeof createDeltas>,
+): Sending {
   const first = held.seq + 1
   held.seq += events.length
+  const { sent, ...stored } = store(events, first)
   return {
+    sent,
     thread_id: held.thread_id,
     run_id: held.run_id,
     epoch: held.epoch,
-    events:
-      events.length === 0
-        ? undefined
-        : { first_seq: first, last_seq: held.seq, at: Date.now(), batch: encodeBatch(events) },
+    events: events.length === 0 ? undefined : { first_seq: first, last_seq: held.seq, at: Date.now(), ...stored },
     puts,
     writes,
     settle: settle === undefined ? undefined : { ...settle, last_seq: held.seq },

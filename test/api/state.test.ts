@@ -51,6 +51,14 @@ eachNotesServer((stack) => {
     expect(await run(id, { topic: 'd' })).toMatchObject({ topic: 'd' })
   })
 
+  test('a thread made anew under the id of a deleted one knows nothing of that', async () => {
+    const id = await ran({ topic: 'a' })
+    await stack.client.threads.delete(id)
+    await stack.client.threads.create({ threadId: id, graphId: 'notes' })
+    await stack.client.threads.updateState(id, { values: { log: ['new'] } })
+    expect(await run(id, { topic: 'b' })).toMatchObject({ log: ['new', 'wrote b', 'reviewed'] })
+  })
+
   test('the history is the way there, newest first, and can be paged and filtered', async () => {
     const { threads } = stack.client
     const id = await ran({ topic: 'a' })

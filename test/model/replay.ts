@@ -65,6 +65,7 @@ export async function createReplay(db: Db, maxAttempts: number): Promise<Replay>
   const bus = createMemoryBus()
   const thread_id = v7()
   await threads.create(db, { thread_id }, 'raise', all)
+  await db.rows(sql`update threads set epoch = 0 where thread_id = ${thread_id}`)
   const [runIds, names] = [new Map<number, string>(), new Map<number, string>()]
   const idIn = (ids: Map<number, string>, key: number): string => {
     const id = ids.get(key) ?? v7()
@@ -181,14 +182,19 @@ function written(thread_id: string, { run, first, count, kind }: Entry) {
     const checkpoint_id = `${run}`
     const place = { thread_id, checkpoint_ns: '', checkpoint_id, parent_checkpoint_id: null }
     const put = { ...place, checkpoint: { channel_versions: {} }, metadata: {}, values: [] }
-    return { events: { first_seq: first, last_seq, at: 0, batch }, puts: [put], writes: [], settle: undefined }
+    return {
+      events: { first_seq: first, last_seq, at: 0, batch, base: null, size: null },
+      puts: [put],
+      writes: [],
+      settle: undefined,
+    }
   }
   const status = transitions.running[kind] as Settlement['status']
   const error = count > 1 ? { error: 'Error', message: 'of the model' } : null
   const batch = encodeBatch(lastEvents(status, error))
   const settled_status = error === null ? ('idle' as const) : ('error' as const)
   const settle = { status, error, values: '{}', interrupts: {}, settled_status, last_seq, doom: false }
-  return { events: { first_seq: first, last_seq, at: 0, batch }, puts: [], writes: [], settle }
+  return { events: { first_seq: first, last_seq, at: 0, batch, base: null, size: null }, puts: [], writes: [], settle }
 }
 
 function same(got: unknown, expected: unknown): void {

@@ -45,7 +45,7 @@ async function running(): Promise<Entry> {
     last_seq: 1,
     doom: false,
   } as const
-  const events = { first_seq: 1, last_seq: 1, at: 0, batch: '__end\t{}' }
+  const events = { first_seq: 1, last_seq: 1, at: 0, batch: '__end\t{}', base: null, size: null }
   return { run_id, thread_id, epoch: made?.epoch ?? 0, events, puts: [], writes: [], settle }
 }
 
