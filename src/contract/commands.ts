@@ -14,7 +14,6 @@ export const V2_STREAM_MODES: readonly StreamMode[] = [
   'messages-tuple',
   'tools',
   'tasks',
-  'checkpoints',
   'custom',
 ]
 

@@ -37,6 +37,8 @@ interface Subscriber {
   since: number
   /** `live` once it has heard what it missed. */
   state: 'joining' | 'live' | 'gone'
+  /** What asked for input before this does so no longer. */
+  begun: number
   begin: () => void
 }
 
@@ -44,8 +46,6 @@ interface Subscriber {
 interface Place {
   /** Up to here everything was given to those who are live. */
   seq: number
-  /** What asked for input before this does so no longer. */
-  begun: number
   translate: Translate
 }
 
@@ -116,8 +116,8 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
     // What those who are here missed comes before what happens: nothing can overtake it.
     const first = joining.filter(({ since }) => since >= start.since)
     joining = joining.filter((subscriber) => !first.includes(subscriber))
-    for (const subscriber of first) enter(subscriber)
-    const place: Place = { seq: start.after, begun: start.begun, translate: createTranslator() }
+    for (const subscriber of first) enter(subscriber, start.begun)
+    const place: Place = { seq: start.after, translate: createTranslator() }
     const items = tail.follow(start.after, { caughtUp: false, untilGone: true, signal })
     let next = items.next()
     try {
@@ -126,10 +126,10 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
         if (late !== undefined) {
           const from = await beginning(late.since)
           if (from === undefined) return
+          late.begun = from.begun
           late.begin()
-          place.begun = from.begun
-          yield* replay(tail, late, from, place.seq)
-          enter(late)
+          yield* replay(tail, late, from.after, place.seq)
+          enter(late, from.begun)
           continue
         }
         const item = await nextOrWoken(next)
@@ -148,17 +148,17 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
   async function* replay(
     tail: Tail,
     subscriber: Subscriber,
-    start: events.Beginning,
+    start: number,
     upTo: number,
   ): AsyncGenerator<SentFrame, void, undefined> {
     const translate = createTranslator()
-    for (let after = start.after; after < upTo; ) {
+    for (let after = start; after < upTo; ) {
       const page = await tail.read(after)
       for (const batch of page.batches) {
         for (const logged of decodeBatch(batch, after)) {
           if (logged.seq > upTo) return
           for (const event of translate(logged)) {
-            const namespace = heard(subscriber, event, start.begun)
+            const namespace = heard(subscriber, event)
             if (namespace !== undefined) yield sent(event, namespace)
           }
         }
@@ -173,7 +173,7 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
     for (const event of place.translate(logged)) {
       const told = new Set<string>()
       for (const subscriber of subscribers.values()) {
-        const namespace = subscriber.state === 'live' ? heard(subscriber, event, place.begun) : undefined
+        const namespace = subscriber.state === 'live' ? heard(subscriber, event) : undefined
         if (namespace === undefined || told.has(namespace.join('|'))) continue
         told.add(namespace.join('|'))
         yield sent(event, namespace)
@@ -203,7 +203,7 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
   return {
     subscribe(id, wanted, { since = 0, begin } = {}) {
       unsubscribe(id)
-      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining', begin: once(begin) }
+      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining', begun: 0, begin: once(begin) }
       subscribers.set(id, subscriber)
       joining.push(subscriber)
       if (isParked) subscriber.begin()
@@ -223,12 +223,13 @@ function once(act: () => void = () => {}): () => void {
   }
 }
 
-function enter(subscriber: Subscriber): void {
+function enter(subscriber: Subscriber, begun: number): void {
+  subscriber.begun = begun
   subscriber.begin()
   if (subscriber.state === 'joining') subscriber.state = 'live'
 }
 
-function heard({ hears, since, state }: Subscriber, event: ThreadEvent, begun: number): readonly string[] | undefined {
+function heard({ hears, since, state, begun }: Subscriber, event: ThreadEvent): readonly string[] | undefined {
   if (state === 'gone' || event.seq <= since) return undefined
   return event.asks && logSeqOf(event.seq) < begun ? undefined : hears(event)
 }
