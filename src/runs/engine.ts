@@ -27,7 +27,7 @@ import {
   waitForResult,
 } from './join.ts'
 import { createPressure } from './pressure.ts'
-import { createSession, type Session } from './session.ts'
+import { createHangUps, createSession, type Session } from './session.ts'
 import { createTails, type Tail } from './tails.ts'
 import { webhookOf } from './webhooks.ts'
 
@@ -145,6 +145,7 @@ export function createEngine(deps: {
     return { result, stop }
   }
   const hungUp = new AbortController()
+  const hangUps = createHangUps()
   const closed = new AbortController()
   let readers = 0
   let whenNone: () => void = () => {}
@@ -292,7 +293,7 @@ export function createEngine(deps: {
 
     session(threadId, visible) {
       if (hungUp.signal.aborted) throw new ApiError('shutting_down')
-      return createSession({ db, tails, hungUp: hungUp.signal }, threadId, visible)
+      return createSession({ db, tails, hangUps }, threadId, visible)
     },
 
     async cancel(request, signal = new AbortController().signal) {
@@ -320,7 +321,10 @@ export function createEngine(deps: {
     },
 
     relief: pressure.relief,
-    hangUp: () => hungUp.abort(LEFT),
+    hangUp() {
+      hungUp.abort(LEFT)
+      hangUps.hangUp()
+    },
     hangingUp: () => hungUp.signal.aborted,
 
     async readersGone(ms, hurry) {

@@ -52,12 +52,19 @@ interface Place {
 export interface SessionDeps {
   db: Db
   tails: Tails
-  /** Aborts when the server ends connections. */
-  hungUp: AbortSignal
+  hangUps: HangUps
+}
+
+/** Says when the server ends connections: an AbortSignal takes thousands of listeners badly. */
+export interface HangUps {
+  hangingUp(): boolean
+  /** Calls `leave` then, unless what it gives is called before. */
+  on(leave: () => void): () => void
 }
 
 /** Makes a session of a thread, which need not exist yet: its subscriptions then wait for it. */
 export function createSession(deps: SessionDeps, threadId: string, visible: Sql): Session {
+  const { hangUps } = deps
   const subscribers = new Map<string, Subscriber>()
   let joining: Subscriber[] = []
   /** The thread is not there: nothing can come before what a subscription asks for. */
@@ -70,19 +77,21 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
       stop.abort()
       wake()
     }
-    for (const from of [signal, deps.hungUp]) from.addEventListener('abort', leave)
+    signal.addEventListener('abort', leave)
+    const stay = hangUps.on(leave)
     let tail: Tail | undefined
     try {
-      if (signal.aborted || deps.hungUp.aborted) leave()
+      if (signal.aborted || hangUps.hangingUp()) leave()
       while (joining.length === 0 && !stop.signal.aborted) await woken()
       if (!stop.signal.aborted) {
         tail = await deps.tails.open(threadId)
         const start = await found(tail, stop.signal)
         if (start !== undefined) yield* follow(tail, start, stop.signal)
       }
-      if (deps.hungUp.aborted && !signal.aborted) throw new ApiError('shutting_down')
+      if (hangUps.hangingUp() && !signal.aborted) throw new ApiError('shutting_down')
     } finally {
-      for (const from of [signal, deps.hungUp]) from.removeEventListener('abort', leave)
+      signal.removeEventListener('abort', leave)
+      stay()
       stop.abort()
       tail?.close()
     }
@@ -212,6 +221,23 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
     unsubscribe,
     size: () => subscribers.size,
     frames,
+  }
+}
+
+/** The hanging up of a server. */
+export function createHangUps(): HangUps & { hangUp(): void } {
+  const leaving = new Set<() => void>()
+  let isOver = false
+  return {
+    hangingUp: () => isOver,
+    on(leave) {
+      leaving.add(leave)
+      return () => leaving.delete(leave)
+    },
+    hangUp() {
+      isOver = true
+      for (const leave of leaving) leave()
+    },
   }
 }
 

@@ -14,7 +14,7 @@ import type { StreamEvent } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
 import { decodeBatch, encodeBatch } from '../../src/runs/log.ts'
 import { logSeqOf, type ThreadEvent } from '../../src/runs/protocol.ts'
-import { createSession, type Session } from '../../src/runs/session.ts'
+import { createHangUps, createSession, type Session } from '../../src/runs/session.ts'
 import { hearsOf, type Subscription } from '../../src/runs/subscription.ts'
 import { createTails, type Tails, threadChannel } from '../../src/runs/tails.ts'
 import { createTranslator } from '../../src/runs/translate.ts'
@@ -70,7 +70,7 @@ async function createThread(bus: Bus) {
 }
 
 const open = (tails: Tails, threadId: string): Session =>
-  createSession({ db: database, tails, hungUp: new AbortController().signal }, threadId, all)
+  createSession({ db: database, tails, hangUps: createHangUps() }, threadId, all)
 
 /** Hears a session from when it was subscribed to. */
 async function listen(session: Session, wants: Subscription, since: number) {
