@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import { freePort, startPostgres } from "../scripts/servers.mjs";
 import { HttpClient } from "./lib/http.mjs";
-import { now, sleep, summary } from "./lib/stats.mjs";
+import { now, round, sleep, summary } from "./lib/stats.mjs";
 
 const { values: args } = parseArgs({
   options: {
@@ -86,7 +86,7 @@ async function measure(client) {
       if (res.statusCode !== 200) throw new Error(`${name}: HTTP ${res.statusCode}`);
       results[name] = { bytes };
     }
-    Object.assign(results[name], summary(times));
+    Object.assign(results[name], { least_ms: round(Math.min(...times)) }, summary(times));
   }
   return results;
 }

@@ -1,10 +1,10 @@
 // Statements on checkpoints. In charge of reading them with their values and writes in one round trip; values are bytes
 // here. Writing is in db/journal.ts.
 
-import type { Blob, Chain, GuestCalls, StoredCheckpoint } from '../executor/protocol.ts'
+import type { Blob, Chain, GuestCalls, LeaveOut, StoredCheckpoint } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { json } from './json.ts'
-import { names, openBlob } from './seal.ts'
+import { names, openBlob, type RowName } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
 
 export { store } from './journal.ts'
@@ -35,12 +35,12 @@ export async function get(db: Db, which: GuestCalls['checkpoint.get']['params'])
     and c.checkpoint_ns = ${which.checkpoint_ns}
     and ${which.checkpoint_id === undefined ? sql`true` : sql`c.checkpoint_id = ${which.checkpoint_id}`}
     order by c.checkpoint_id desc limit 1`
-  return (await read(db, chosen))[0] ?? null
+  return (await read(db, chosen, which))[0] ?? null
 }
 
 /** Checkpoints of a thread, newest first. */
 export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Promise<StoredCheckpoint[]> {
-  if (which.history_of !== undefined) return read(db, lineage(which, which.history_of), which.history_of)
+  if (which.history_of !== undefined) return read(db, lineage(which, which.history_of), which)
   const chosen = sql`select * from checkpoints c where ${and([
     sql`c.thread_id = ${which.thread_id}`,
     which.checkpoint_ns === undefined ? undefined : sql`c.checkpoint_ns = ${which.checkpoint_ns}`,
@@ -48,7 +48,7 @@ export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Pr
     which.before === undefined ? undefined : sql`c.checkpoint_id < ${which.before}`,
     which.metadata === undefined ? undefined : sql`c.metadata @> ${json(which.metadata)}::jsonb`,
   ])} order by c.checkpoint_id desc limit ${which.limit ?? null}`
-  return read(db, chosen)
+  return read(db, chosen, which)
 }
 
 /** A checkpoint and, from parent to parent, those that the channels' values come from: what a checkpoint wants is what none
@@ -92,58 +92,80 @@ export const removeOfThread = (db: Db, threadId: string): Promise<unknown> =>
     v as (delete from checkpoint_values where thread_id = ${threadId})
     delete from checkpoints where thread_id = ${threadId}`)
 
-async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<StoredCheckpoint[]> {
-  const only = (channel: Sql): Sql => (channels === undefined ? sql`true` : sql`${channel} = any(${channels}::text[])`)
-  const rows = await db.rows<Row>(sql`with c as (${chosen}),
-      v as (select c.checkpoint_id, v.* from c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
-        join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
-          and v.channel = has.channel and v.version = has.version
-        where ${only(sql`has.channel`)}),
-      chains as (select thread_id, checkpoint_ns, channel, chain, max(position) as position from v where chain is not null
+async function read(
+  db: Db,
+  chosen: Sql,
+  { history_of, leave_out }: { history_of?: readonly string[]; leave_out?: LeaveOut },
+): Promise<StoredCheckpoint[]> {
+  const amongst = (channel: Sql, channels: readonly string[] = []): Sql =>
+    channels.length > 0 ? sql`${channel} = any(${channels}::text[])` : sql`false`
+  const only = (channel: Sql): Sql => (history_of === undefined ? sql`true` : amongst(channel, history_of))
+  const without = amongst(sql`v.channel`, leave_out?.values)
+  const unread = amongst(sql`w.channel`, leave_out?.writes)
+  // A version that several checkpoints have is read once. The planner knows nothing of what is in a checkpoint, and would rather
+  // read all values of the thread for each: `offset 0` has each looked up by its key.
+  const rows = await db.rows<Row>(sql`with c as materialized (${chosen}),
+      has as materialized (select distinct c.thread_id, c.checkpoint_ns, channel, version
+        from c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as had(channel, version)
+        where ${only(sql`channel`)}),
+      v as materialized (select ${without} as left_out, v.* from has cross join lateral (
+        select * from checkpoint_values p where p.thread_id = has.thread_id and p.checkpoint_ns = has.checkpoint_ns
+          and p.channel = has.channel and p.version = has.version offset 0) v),
+      chains as (select thread_id, checkpoint_ns, channel, chain, max(position) as position from v
+        where chain is not null and not left_out
         group by thread_id, checkpoint_ns, channel, chain)
     select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
       null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes,
       null as version, null as chain, null::json as parts from c
-    union all select 'value', v.thread_id, v.checkpoint_ns, v.checkpoint_id, null, null, null, v.channel, null, null, null,
-        v.type, case when v.chain is null then v.bytes end, v.version, v.chain, null from v
+    union all select 'value', v.thread_id, v.checkpoint_ns, null, null, null, null, v.channel, null, null, null,
+        case when not v.left_out then v.type end, case when v.chain is null and not v.left_out then v.bytes end, v.version,
+        v.chain, null from v
     union all select 'chain', p.thread_id, p.checkpoint_ns, null, null, null, null, p.channel, null, null, null,
         min(p.type), string_agg(p.bytes, ''::bytea order by p.position, p.version), null, p.chain,
         json_agg(json_build_array(p.version, p.base, octet_length(p.bytes)) order by p.position, p.version)
-      from chains join checkpoint_values p using (thread_id, checkpoint_ns, channel, chain)
-      where p.position <= chains.position group by p.thread_id, p.checkpoint_ns, p.channel, p.chain
+      from chains cross join lateral (
+        select * from checkpoint_values q where q.thread_id = chains.thread_id and q.checkpoint_ns = chains.checkpoint_ns
+          and q.channel = chains.channel and q.chain = chains.chain and q.position <= chains.position offset 0) p
+      group by p.thread_id, p.checkpoint_ns, p.channel, p.chain
     union all select 'write', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, w.channel, w.task_id,
-        w.task_path, w.idx, w.type, w.bytes, null, null, null
-      from c join checkpoint_writes w using (thread_id, checkpoint_ns, checkpoint_id) where ${only(sql`w.channel`)}`)
+        w.task_path, w.idx, case when not ${unread} then w.type end, case when not ${unread} then w.bytes end, null, null, null
+      from c cross join lateral (
+        select * from checkpoint_writes q where q.thread_id = c.thread_id and q.checkpoint_ns = c.checkpoint_ns
+          and q.checkpoint_id = c.checkpoint_id offset 0) w where ${only(sql`w.channel`)}`)
   const chains = new Map(
     rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(db, row)]),
   )
-  const found = new Map<string, StoredCheckpoint>()
+  const values = new Map<string, Value>()
   for (const row of rows) {
-    if (row.kind !== 'checkpoint') continue
-    found.set(`${row.checkpoint_ns}\n${row.checkpoint_id}`, {
-      thread_id: row.thread_id,
-      checkpoint_ns: row.checkpoint_ns,
-      checkpoint_id: row.checkpoint_id,
-      parent_checkpoint_id: row.parent_checkpoint_id,
-      checkpoint: { ...row.checkpoint, id: row.checkpoint_id },
-      metadata: row.metadata ?? {},
-      values: [],
+    if (row.kind !== 'value') continue
+    const list =
+      row.type === null || row.chain === null ? undefined : chains.get(chainKey(row))?.(row.version as string)
+    values.set(valueKey(row.checkpoint_ns, row.channel, row.version), list ?? { blob: blobOf(db, row, nameOf) })
+  }
+  const found = new Map<string, StoredCheckpoint>()
+  for (const { kind, checkpoint, metadata, ...row } of rows) {
+    if (kind !== 'checkpoint') continue
+    const { thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id } = row
+    found.set(`${checkpoint_ns}\n${checkpoint_id}`, {
+      thread_id,
+      checkpoint_ns,
+      checkpoint_id,
+      parent_checkpoint_id,
+      checkpoint: { ...checkpoint, id: checkpoint_id },
+      metadata: metadata ?? {},
+      values: Object.entries(checkpoint?.channel_versions ?? {}).flatMap(([channel, version]) => {
+        const value = values.get(valueKey(checkpoint_ns, channel, version))
+        return value ? [{ channel, ...value }] : []
+      }),
       writes: [],
     })
   }
   for (const row of rows) {
     const of = found.get(`${row.checkpoint_ns}\n${row.checkpoint_id}`)
-    if (of === undefined || row.kind === 'checkpoint') continue
-    const channel = row.channel as string
-    const blob: Blob = { type: row.type as string, bytes: row.bytes as Uint8Array }
-    if (row.kind === 'value') {
-      const list = row.chain === null ? undefined : chains.get(chainKey(row))?.(row.version as string)
-      of.values.push(list === undefined ? { channel, blob: openBlob(db, blob, nameOf(row)) } : { channel, ...list })
-    } else {
-      const { task_id, task_path, idx } = row as { task_id: string; task_path: string; idx: number }
-      const name = names.write({ ...of, task_id }, { idx, channel })
-      of.writes.push({ task_id, task_path, idx, channel, blob: openBlob(db, blob, name) })
-    }
+    if (of === undefined || row.kind !== 'write') continue
+    const { task_id, task_path, idx, channel } = row as Row & WriteKey
+    const blob = blobOf(db, row, () => names.write({ ...of, task_id }, { idx, channel }))
+    of.writes.push({ task_id, task_path, idx, channel, blob })
   }
   const all = [...found.values()].sort((a, b) =>
     a.checkpoint_id < b.checkpoint_id ? 1 : a.checkpoint_id > b.checkpoint_id ? -1 : 0,
@@ -151,6 +173,19 @@ async function read(db: Db, chosen: Sql, channels?: readonly string[]): Promise<
   for (const { writes } of all) writes.sort(byExecution)
   return all
 }
+
+type Value = Omit<StoredCheckpoint['values'][number], 'channel'>
+
+type WriteKey = Omit<StoredCheckpoint['writes'][number], 'blob'>
+
+/** What is left out has no type in the row. */
+const blobOf = (db: Db, row: Row, name: (row: Row) => RowName): Blob =>
+  row.type === null
+    ? { type: 'left_out', bytes: new Uint8Array(0) }
+    : openBlob(db, { type: row.type, bytes: row.bytes as Uint8Array }, name(row))
+
+const valueKey = (namespace: string, channel: unknown, version: unknown): string =>
+  `${namespace}\n${channel}\n${version}`
 
 const chainKey = ({ checkpoint_ns, channel, chain }: Row): string => `${checkpoint_ns}\n${channel}\n${chain}`
 

@@ -159,12 +159,13 @@ async function collect(tx: Db, ids: readonly string[]): Promise<void> {
       select 1 from checkpoints c where c.thread_id = w.thread_id and c.checkpoint_ns = w.checkpoint_ns
         and c.checkpoint_id = w.checkpoint_id)`)
   await tx.rows(sql`
-    with recursive needed as (
-      select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
-      from checkpoints c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as has(channel, version)
-        join checkpoint_values v on v.thread_id = c.thread_id and v.checkpoint_ns = c.checkpoint_ns
-          and v.channel = has.channel and v.version = has.version
+    with recursive has as materialized (
+      select distinct c.thread_id, c.checkpoint_ns, channel, version
+      from checkpoints c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as had(channel, version)
       where c.thread_id ${mine}
+    ), needed as (
+      select thread_id, checkpoint_ns, channel, version, v.base
+      from has join checkpoint_values v using (thread_id, checkpoint_ns, channel, version)
       union
       select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
       from needed n join checkpoint_values v on v.thread_id = n.thread_id and v.checkpoint_ns = n.checkpoint_ns

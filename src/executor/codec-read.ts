@@ -9,16 +9,19 @@ export type Revivers = ReadonlyMap<string, (v: never, x?: Fields) => unknown>
 type Fields = Record<string, unknown>
 type Class = new (...args: unknown[]) => object
 
-/** Parses what the codec wrote. Text without a tag costs only JSON.parse. */
-export function revive(text: string, revivers: Revivers): unknown {
+/** Parses what the codec wrote. `revived` makes of a tree with tags what it is; text without a tag costs only JSON.parse. */
+export function revive(text: string, revived: (tree: unknown) => unknown): unknown {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
     throw new CodecError('A stored value is not what this server wrote: its bytes are damaged.')
   }
-  return text.includes(`"${TAG}"`) ? walk(value, revivers) : value
+  return text.includes(`"${TAG}"`) ? revived(value) : value
 }
+
+/** A parsed tree as the value that it stands for. Changes the tree. */
+export const reviveTree = (tree: unknown, revivers: Revivers): unknown => walk(tree, revivers)
 
 function walk(value: unknown, revivers: Revivers): unknown {
   if (typeof value !== 'object' || value === null) return value
@@ -73,7 +76,8 @@ function message(Message: Class, v: Fields, x: Fields | undefined): object {
   return made
 }
 
-const isVersion1 = (v: Fields): boolean => (v.response_metadata as Fields | undefined)?.output_version === 'v1'
+/** Whether a message's content is in the form of output version v1. */
+export const isVersion1 = (v: Fields): boolean => (v.response_metadata as Fields | undefined)?.output_version === 'v1'
 
 function assign<T extends object>(target: T, fields: Fields): T {
   for (const key of Object.keys(fields)) put(target, key, fields[key])

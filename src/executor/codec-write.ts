@@ -134,13 +134,13 @@ class Walk {
     return copy ?? value
   }
 
-  #fields(value: Fields, keep: (key: string, item: unknown) => boolean): Fields {
+  #fields(value: Fields, keep: (key: string, item: unknown) => boolean): object {
     const copy: Fields = {}
     for (const key of Object.keys(value)) {
       const item = value[key]
       if (keep(key, item)) put(copy, key, typeof item === 'string' ? item : this.#at(key, item))
     }
-    return copy
+    return Object.hasOwn(copy, TAG) ? tag('object', Object.entries(copy)) : copy
   }
 
   #message(message: Fields, name: string): unknown {
@@ -175,12 +175,7 @@ class Walk {
       const json: unknown = fields.toJSON()
       if (json !== value) return this.any(json)
     } else if (Object.prototype.toString.call(value) !== '[object Object]') throw this.refuse(`is a ${nameOf(value)}`)
-    return this.#instanceFields(fields)
-  }
-
-  #instanceFields(fields: Fields): unknown {
-    const copy = this.#fields(fields, () => true)
-    return Object.hasOwn(copy, TAG) ? tag('object', Object.entries(copy)) : copy
+    return this.#fields(fields, () => true)
   }
 
   #native(value: object): unknown {

@@ -2,10 +2,12 @@
 // of the format; the closed list of what can be stored is codec-write.ts, what it comes back as is codec-read.ts. Must
 // never fall back to another format, and never make an instance of a class that is not on the list.
 
-import { createRevivers, revive } from './codec-read.ts'
+import { createPlainReader } from './codec-print.ts'
+import { createRevivers, revive, reviveTree } from './codec-read.ts'
 import { CodecError, flatten } from './codec-write.ts'
 import type { LangChain } from './langchain.ts'
 import type { Blob } from './protocol.ts'
+import * as wire from './wire.ts'
 
 export { CodecError } from './codec-write.ts'
 
@@ -18,6 +20,8 @@ export interface Codec {
   encode(value: unknown, where: string): Blob
   /** Gives the value back. Throws `CodecError` for bytes that this codec did not write. */
   decode(blob: Blob): unknown
+  /** The value as the API prints it: plain data, made without the messages in it. Throws as `decode` does. */
+  plain(blob: Blob): unknown
 }
 
 /** Makes the codec for graphs that use these copies of the LangChain packages. */
@@ -29,18 +33,20 @@ export function createCodec(langchain: LangChainClasses): Codec {
     Command: langchain.langgraph.Command,
     DeltaSnapshot: langchain.checkpoint.DeltaSnapshot,
   })
+  const toPlain = createPlainReader(revivers)
+  const toValue = (tree: unknown) => reviveTree(tree, revivers)
+  const checked = ({ type, bytes }: Blob): string => {
+    if (type !== 'json') throw new CodecError(`A stored value has the format "${type}", which this server cannot read.`)
+    return textOf(bytes)
+  }
   return {
     encode(value, where) {
       if (value instanceof Uint8Array && value.constructor === Uint8Array)
         return { type: 'bytes', bytes: Uint8Array.from(value) }
       return { type: 'json', bytes: Buffer.from(stringify(value, where), 'utf8') }
     },
-    decode({ type, bytes }) {
-      if (type === 'bytes') return Uint8Array.from(bytes)
-      if (type !== 'json')
-        throw new CodecError(`A stored value has the format "${type}", which this server cannot read.`)
-      return revive(textOf(bytes), revivers)
-    },
+    decode: (blob) => (blob.type === 'bytes' ? Uint8Array.from(blob.bytes) : revive(checked(blob), toValue)),
+    plain: (blob) => (blob.type === 'bytes' ? wire.plain(blob.bytes) : revive(checked(blob), toPlain)),
   }
 }
 

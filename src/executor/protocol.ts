@@ -171,6 +171,13 @@ export interface StoredCheckpoint {
   writes: { task_id: string; task_path: string; idx: number; channel: string; blob: Blob }[]
 }
 
+/** Channels whose bytes a read can do without: what they have, and what was written to them, then comes as blobs of the type
+ *  `left_out`, without bytes. */
+export interface LeaveOut {
+  values: string[]
+  writes: string[]
+}
+
 // ------------------------------------------------------------------------------------------------ calls
 
 /** Calls the server makes; each answers with `value` (JSON) or, for the big ones, `text` (JSON text in wire form). */
@@ -256,7 +263,7 @@ export interface GraphSchemas {
 export interface GuestCalls {
   /** The named or (without id) the latest checkpoint of a namespace. */
   'checkpoint.get': {
-    params: { thread_id: string; checkpoint_ns: string; checkpoint_id?: string }
+    params: { thread_id: string; checkpoint_ns: string; checkpoint_id?: string; leave_out?: LeaveOut }
     value: StoredCheckpoint | null
   }
   'checkpoint.list': {
@@ -270,6 +277,7 @@ export interface GuestCalls {
       /** Asks for one checkpoint (the latest of the namespace without an id) and its ancestors, back to where each of
        *  these channels has a value, with the values and writes of these channels alone. */
       history_of?: string[]
+      leave_out?: LeaveOut
     }
     value: StoredCheckpoint[]
   }

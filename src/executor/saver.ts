@@ -10,7 +10,8 @@ import type { RunnableConfig } from './graph.ts'
 import type { LangChain } from './langchain.ts'
 import { createListMemory, isList } from './lists.ts'
 import { storedMetadata } from './metadata.ts'
-import type { CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import { isLeftOut, type View } from './view.ts'
 
 /** Where checkpoints go. Each promise resolves when the graph may go on. */
 export interface CheckpointSink {
@@ -30,8 +31,8 @@ export interface SaverDeps {
   metadata?: Record<string, unknown>
   /** The thread has no checkpoint at all: what this saver did not put need not be asked for. */
   fresh?: boolean
-  /** `only` where nothing will be put. */
-  reads?: 'only'
+  /** Where nothing will be put and what is read is only shown: how the root namespace is read. */
+  view?: View | undefined
   /** Told of the first value that cannot be stored. */
   onFailure?(error: Error): void
 }
@@ -86,17 +87,22 @@ export function createSaver(deps: SaverDeps): Saver {
     if (thread_id === undefined) return undefined
     if (touched.has(checkpoint_ns)) await sink.settled()
     else if (deps.fresh) return undefined
-    const stored = await storage['checkpoint.get']({
-      thread_id,
-      checkpoint_ns,
-      ...(checkpoint_id === undefined ? {} : { checkpoint_id }),
-    })
-    return stored ? read(stored) : undefined
+    const which = { thread_id, checkpoint_ns, ...(checkpoint_id === undefined ? {} : { checkpoint_id }) }
+    const view = checkpoint_ns === '' ? deps.view : undefined
+    const stored = await storage['checkpoint.get']({ ...which, ...(view && { leave_out: view.leaveOut }) })
+    return stored ? read(stored, view, checkpoint_id === undefined) : undefined
   }
 
-  const read = async (stored: StoredCheckpoint): Promise<CheckpointTuple> => {
-    const tuple = tupleOf(stored, codec)
-    if (deps.reads !== 'only') rememberLists(stored, tuple)
+  const read = async (stored: StoredCheckpoint, view?: View, latest = false): Promise<CheckpointTuple> => {
+    const values = view ? view.values(stored, latest) : (_: string, blob: Blob) => codec.decode(blob)
+    if (values === undefined) {
+      const { thread_id, checkpoint_ns, checkpoint_id } = stored
+      const whole = await storage['checkpoint.get']({ thread_id, checkpoint_ns, checkpoint_id })
+      if (whole === null) throw new Error(`The checkpoint ${checkpoint_id} was removed while it was read.`)
+      return read(whole, view, latest)
+    }
+    const tuple = tupleOf(stored, values, codec)
+    if (!deps.view) rememberLists(stored, tuple)
     // Before format 4, what was sent to nodes stood with the parent's writes instead of in a channel of its own.
     if (Number(tuple.checkpoint.v) < 4 && tuple.parentConfig) {
       const sends =
@@ -127,6 +133,7 @@ export function createSaver(deps: SaverDeps): Saver {
     if (thread_id === undefined) return
     const checkpoint_ns = config.configurable?.checkpoint_ns as string | undefined
     const before = options.before?.configurable?.checkpoint_id as string | undefined
+    const view = checkpoint_ns === '' ? deps.view : undefined
     const found = await storage['checkpoint.list']({
       thread_id,
       ...(checkpoint_ns === undefined ? {} : { checkpoint_ns }),
@@ -134,8 +141,9 @@ export function createSaver(deps: SaverDeps): Saver {
       ...(before === undefined ? {} : { before }),
       ...(options.limit === undefined ? {} : { limit: options.limit }),
       ...(options.filter === undefined ? {} : { metadata: options.filter }),
+      ...(view && { leave_out: view.leaveOut }),
     })
-    for (const stored of found) yield await read(stored)
+    for (const stored of found) yield await read(stored, view)
   }
 
   /** What each channel's value is made of: where it last had one, and what was written to it since, oldest first. */
@@ -306,15 +314,23 @@ function addressOf(config: RunnableConfig): { thread_id?: string; checkpoint_ns:
 const parentOf = (thread_id: string, checkpoint_ns: string, checkpoint_id: string | null | undefined) =>
   checkpoint_id ? { parentConfig: { configurable: { thread_id, checkpoint_ns, checkpoint_id } } } : {}
 
-function tupleOf(stored: StoredCheckpoint, codec: Codec): CheckpointTuple {
+function tupleOf(
+  stored: StoredCheckpoint,
+  shown: (channel: string, blob: Blob) => unknown,
+  codec: Codec,
+): CheckpointTuple {
   const { thread_id, checkpoint_ns, checkpoint_id } = stored
-  const channel_values = Object.fromEntries(stored.values.map(({ channel, blob }) => [channel, codec.decode(blob)]))
+  const channel_values = Object.fromEntries(stored.values.map(({ channel, blob }) => [channel, shown(channel, blob)]))
   return {
     config: { configurable: { thread_id, checkpoint_ns, checkpoint_id } },
     checkpoint: { ...stored.checkpoint, channel_values } as CheckpointTuple['checkpoint'],
     metadata: stored.metadata as never,
     ...parentOf(thread_id, checkpoint_ns, stored.parent_checkpoint_id),
-    pendingWrites: stored.writes.map(({ task_id, channel, blob }) => [task_id, channel, codec.decode(blob)]),
+    pendingWrites: stored.writes.map(({ task_id, channel, blob }) => [
+      task_id,
+      channel,
+      isLeftOut(blob) ? null : codec.decode(blob),
+    ]),
   }
 }
 

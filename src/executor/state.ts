@@ -13,6 +13,7 @@ import { stateConfigOf } from './run-config.ts'
 import { type CheckpointSink, createSaver, type Saver } from './saver.ts'
 import { createStore } from './store.ts'
 import { threadStateOf } from './thread-state.ts'
+import { createView, type View } from './view.ts'
 
 type Params<M extends keyof HostCalls> = HostCalls[M]['params']
 
@@ -23,7 +24,7 @@ export async function getState(
   storage: Storage,
 ): Promise<{ text: string } | null> {
   const config = stateConfigOf(params.config, params.thread_id, params.checkpoint)
-  const { graph } = await open(loaded, config, storage, 'threads.read', READ_ONLY)
+  const graph = await openToShow(loaded, config, storage, params.select)
   const snapshot = await graph.getState(config, { subgraphs: params.subgraphs })
   if (params.checkpoint?.checkpoint_id && snapshot.createdAt === undefined) return null
   return { text: JSON.stringify(threadStateOf(snapshot, params.select)) }
@@ -37,7 +38,7 @@ export async function getHistory(
 ): Promise<{ text: string }> {
   const namespace = namespaceOf(params.checkpoint)
   const config = stateConfigOf(params.config, params.thread_id, namespace)
-  const { graph } = await open(loaded, config, storage, 'threads.read', READ_ONLY)
+  const graph = await openToShow(loaded, config, storage, params.select)
   const before = params.before?.checkpoint_id
   const states: string[] = []
   for await (const snapshot of graph.getStateHistory(config, {
@@ -57,7 +58,9 @@ export async function updateState(
 ): Promise<HostCalls['state.update']['value']> {
   const overlay = createOverlay(storage)
   const config = stateConfigOf(params.config, params.thread_id, params.checkpoint)
-  const { graph, saver } = await open(loaded, config, overlay.storage, 'threads.update', overlay.sink, params.metadata)
+  const { storage: overlaid, sink } = overlay
+  const access = 'threads.update'
+  const { graph, saver } = await open(loaded, config, { storage: overlaid, sink, access, metadata: params.metadata })
   const supersteps = params.supersteps.map(({ updates }) => ({
     updates: updates.map(({ values, command, as_node }) => ({
       values: command ? commandOf(command, loaded.langchain) : values,
@@ -83,21 +86,36 @@ const READ_ONLY: CheckpointSink = {
   settled: () => Promise.resolve(),
 }
 
+const openToShow = async (
+  loaded: LoadedGraph,
+  config: RunnableConfig,
+  storage: Storage,
+  select: readonly string[] | undefined,
+): Promise<Graph> => {
+  const show = (graph: Graph) => createView(graph, loaded.codec, select)
+  return (await open(loaded, config, { storage, sink: READ_ONLY, access: 'threads.read', show })).graph
+}
+
 // The checkpointer is set on a copy of the graph, not lent by the config: with a lent one LangGraph does not look for the
 // subgraph that a namespace names.
 async function open(
   loaded: LoadedGraph,
   config: RunnableConfig,
-  storage: Storage,
-  accessContext: AccessContext,
-  sink: CheckpointSink,
-  metadata: Record<string, unknown> = {},
+  given: {
+    storage: Storage
+    sink: CheckpointSink
+    access: AccessContext
+    metadata?: Record<string, unknown>
+    show?: (graph: Graph) => View | undefined
+  },
 ): Promise<{ graph: Graph; saver: Saver }> {
   const { langchain, codec } = loaded
+  const { storage, sink, metadata = {} } = given
   const store = createStore(langchain, storage)
-  const saver = createSaver({ langchain, codec, storage, sink, metadata })
-  const made = await loaded.open(config, { accessContext, user: config.configurable?.langgraph_auth_user, store })
+  const user = config.configurable?.langgraph_auth_user
+  const made = await loaded.open(config, { accessContext: given.access, user, store })
   const graph = made.withConfig({})
+  const saver = createSaver({ langchain, codec, storage, sink, metadata, view: given.show?.(graph) })
   graph.checkpointer = saver.checkpointer
   graph.store = store
   return { graph, saver }

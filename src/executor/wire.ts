@@ -32,6 +32,14 @@ export function plain(value: unknown, options: PrintOptions = {}): unknown {
   return new Printer(options.chunks === true).any(value)
 }
 
+/** A value that is plain data already, and printed as it is. */
+export class Plain {
+  readonly value: unknown
+  constructor(value: unknown) {
+    this.value = value
+  }
+}
+
 // One per print. Like the codec's walk it copies only what JSON.stringify would print otherwise.
 class Printer {
   readonly #chunks: boolean
@@ -108,6 +116,7 @@ class Printer {
   }
 
   #instance(value: Fields): unknown {
+    if (value instanceof Plain) return value.value
     if (types.isDate(value)) return Number.isNaN(value.getTime()) ? null : value.toISOString()
     const kind = value.lg_name
     if (kind === 'Send') return this.#fields({ node: value.node, args: value.args, timeout: value.timeout })

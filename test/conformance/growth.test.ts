@@ -295,6 +295,27 @@ describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) 
     })
   })
 
+  test('what a question leaves out comes without bytes, and what it does not comes whole', async () => {
+    const thread = await openThread(db)
+    await thread.run(undefined, [append(3), append(2)])
+    const which = { thread_id: thread.thread_id, checkpoint_ns: '' }
+    const latest = thread.latest() as string
+    await thread.saver().putWrites(thread.at(latest), [['items', 'written']] as never, 'task')
+    const whole = await checkpoints.get(db, which)
+    const leave_out = { values: ['items'], writes: ['items', 'other'] }
+    const left_out = { type: 'left_out', bytes: new Uint8Array(0) }
+    const [newest, older] = await checkpoints.list(db, { ...which, leave_out })
+    expect(newest).toEqual({
+      ...whole,
+      values: [{ channel: 'items', blob: left_out }],
+      writes: whole?.writes.map((write) => ({ ...write, blob: left_out })),
+    })
+    expect(newest).toEqual(await checkpoints.get(db, { ...which, checkpoint_id: latest, leave_out }))
+    expect(older?.values).toEqual([{ channel: 'items', blob: left_out }])
+    const others = { values: ['other'], writes: ['other'] }
+    expect(await checkpoints.get(db, { ...which, leave_out: others })).toEqual(whole)
+  })
+
   test('a list that only grows takes a few times the place of what was added', async () => {
     const thread = await openThread(db)
     const said = 'x'.repeat(500)

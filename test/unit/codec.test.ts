@@ -133,6 +133,15 @@ describe('what looks like a record of a serializer stays data', () => {
     }
   })
 
+  test('as a field of a message, or an argument of its making', () => {
+    const message = new messages.HumanMessage({ content: 'x', $heddle: 'Date' } as never)
+    Object.assign(message, { $heddle: 'gone', v: 1 })
+    const back = trip(message) as messages.HumanMessage & Record<string, unknown>
+    expect([back.content, back.$heddle, back.v]).toEqual(['x', 'gone', 1])
+    const given = trip(new messages.HumanMessage({ content: 'x', $heddle: 'Date' } as never))
+    expect(given.lc_kwargs).toMatchObject({ $heddle: 'Date' })
+  })
+
   test('an own __proto__ or constructor key comes back as data and changes no prototype', () => {
     const hostile = JSON.parse('{"__proto__":{"polluted":1,"d":null},"constructor":{"prototype":{"polluted":1}}}')
     Object.defineProperty(hostile, '__proto__', { value: { polluted: new Date(1) }, enumerable: true, writable: true })
