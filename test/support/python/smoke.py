@@ -10,11 +10,13 @@ import json
 import sys
 import traceback
 import uuid
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
 
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
-RESOURCES = ("assistants", "threads", "runs", "store")
+RESOURCES = ("assistants", "threads", "runs", "crons", "store")
 # Threads' streams have a test of their own: stream.py.
 ABSENT = {"threads.stream"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -499,6 +501,48 @@ def a_reader_that_leaves_can_take_its_run_along(c):
     c.runs.join_stream(thread, run, cancel_on_disconnect=True, last_event_id="-1", until=lambda p: p.event == "values")
     c.runs.join(thread, run)
     same(c.runs.get(thread, run)["status"], "interrupted")
+
+
+# ---------------------------------------------------------------------------------------------- crons
+
+
+def crons_are_created_changed_and_found(c):
+    suite = uuid.uuid4().hex
+    end = datetime(2999, 1, 1, tzinfo=timezone.utc)
+    made = c.crons.create(
+        "notes",
+        schedule="0 9 * * 1-5",
+        input={"notes": ["a"]},
+        metadata={"suite": suite},
+        end_time=end,
+        timezone=ZoneInfo("Europe/Berlin"),
+        on_run_completed="keep",
+    )
+    same((made["schedule"], made["timezone"], made["enabled"]), ("0 9 * * 1-5", "Europe/Berlin", True))
+    same(datetime.fromisoformat(made["end_time"]), end)
+    thread = c.threads.create()["thread_id"]
+    on_thread = c.crons.create_for_thread(
+        thread, "notes", schedule="@daily", metadata={"suite": suite}, multitask_strategy="reject"
+    )
+    same((on_thread["thread_id"], on_thread["payload"]), (thread, {"multitask_strategy": "reject"}))
+    changed = c.crons.update(made["cron_id"], end_time=None, schedule="@hourly", input={"notes": ["b"]})
+    same((changed["end_time"], changed["schedule"], changed["timezone"]), (None, "@hourly", "Europe/Berlin"))
+    same(changed["payload"], {"input": {"notes": ["b"]}})
+    same(c.crons.update(made["cron_id"], enabled=False)["next_run_date"], None)
+    found = c.crons.search(metadata={"suite": suite}, sort_by="created_at", sort_order="asc", limit=5)
+    same([cron["cron_id"] for cron in found], [made["cron_id"], on_thread["cron_id"]])
+    same([cron["cron_id"] for cron in c.crons.search(thread_id=thread, enabled=True)], [on_thread["cron_id"]])
+    same(list(c.crons.search(thread_id=thread, select=["cron_id"])[0]), ["cron_id"])
+    same(c.crons.count(metadata={"suite": suite}), 2)
+    same(c.crons.count(assistant_id="notes", thread_id=thread), 1)
+    c.crons.delete(made["cron_id"])
+    raises(NotFoundError, lambda: c.crons.delete(made["cron_id"]), says=made["cron_id"], code="cron_not_found")
+    raises(
+        UnprocessableEntityError,
+        lambda: c.crons.create("notes", schedule="99 * * * *"),
+        says="body.schedule: field 1, the minute",
+        code="validation_failed",
+    )
 
 
 # ---------------------------------------------------------------------------------------------- store
