@@ -14,7 +14,25 @@ const rows = shown.split('\n').flatMap((line) => {
   return /^\| \d+$/.test(row ?? '') ? [{ row: Number(row?.slice(2)), by: (by ?? '').replace(/ \|$/, '') }] : []
 })
 
-const wanted = [...Array.from({ length: 41 }, (_, i) => i + 1), 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 66, 67, 68]
+const wanted = [
+  ...Array.from({ length: 41 }, (_, i) => i + 1),
+  53,
+  54,
+  55,
+  56,
+  57,
+  58,
+  59,
+  60,
+  61,
+  62,
+  63,
+  64,
+  65,
+  66,
+  67,
+  68,
+]
 
 test('every row is there once', () => {
   expect(rows.map(({ row }) => row)).toEqual(wanted)
