@@ -96,13 +96,13 @@ describe.each<Transport>(['sse', 'websocket'])('over %s', (transport) => {
       gather(thread.extensions.progress as AsyncIterable<unknown>, (payload) => payload),
       thread.output,
     ])
-    const call = { type: 'tool_call', id: 'call_1', name: 'weather', args: { city: 'Oslo' } }
+    const call = { type: 'tool_call', id: 'call_weather', name: 'weather', args: { city: 'Oslo' } }
     expect(messages).toEqual([
       { text: '', calls: [call] },
       { text: 'It is sunny in Oslo.', calls: [] },
     ])
     // The client shows a call when it starts and again when it ends.
-    const shown = { name: 'weather', callId: 'call_1', input: { city: 'Oslo' }, output: 'sunny in Oslo' }
+    const shown = { name: 'weather', callId: 'call_weather', input: { city: 'Oslo' }, output: 'sunny in Oslo' }
     expect(calls).toEqual([shown, shown])
     expect(progress).toEqual([{ looked: 'Oslo' }])
     const said = ['weather Oslo', '', 'sunny in Oslo', 'It is sunny in Oslo.']
@@ -118,6 +118,21 @@ describe.each<Transport>(['sse', 'websocket'])('over %s', (transport) => {
     ])
     expect(graphs).toContainEqual({ name: 'writer', depth: 1 })
     expect(told).toEqual(['A plan.', story])
+
+    const boss = open(urlOf('api'), { assistantId: 'boss', transport })
+    await start(boss, 'delegate story ')
+    const [agents, state] = await Promise.all([
+      gather(boss.subagents, async (agent) => {
+        const [words, { update }] = await Promise.all([
+          gather(agent.messages, (message) => message.text),
+          agent.output as Promise<{ update: unknown }>,
+        ])
+        return { name: agent.name, task: await agent.taskInput, words, told: contents(update) }
+      }),
+      boss.output,
+    ])
+    expect(agents).toEqual([{ name: 'researcher', task: 'story ', words: [story], told: [story.trimEnd()] }])
+    expect(texts(state)).toEqual(['delegate story ', '', story.trimEnd(), 'The researcher has told it.'])
   })
 
   test('interrupts are shown, answered one by one and together, and not shown again', async () => {
@@ -197,6 +212,8 @@ describe.each<Transport>(['sse', 'websocket'])('over %s', (transport) => {
     const seqs = events.map(({ seq }) => seq ?? 0)
     expect(seqs).toEqual([...new Set(seqs)].sort((one, other) => one - other))
     expect(new Set(events.map(({ id }) => id)).size).toBe(events.length)
+    const states = events.filter(({ method }) => method === 'checkpoints' || method === 'values')
+    expect(states.map(({ method }) => method)).toEqual(['checkpoints', 'values', 'checkpoints', 'values'])
     expect((await clientOf(api.url).runs.get(thread.threadId, run_id)).status).toBe('success')
   })
 

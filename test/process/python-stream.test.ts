@@ -58,7 +58,7 @@ test.for(['sse', 'websocket'])('the Python client follows threads over %s', asyn
         { text: '', calls: [['weather', { city: 'Oslo' }]] },
         { text: 'It is sunny in Oslo.', calls: [] },
       ],
-      calls: [['weather', 'call_1', expect.anything(), 'sunny in Oslo']],
+      calls: [['weather', 'call_weather', expect.anything(), 'sunny in Oslo']],
       values: together,
       progress: [{ name: 'progress', payload: { looked: 'Oslo' } }],
       output: weather,

@@ -8,6 +8,7 @@ import { BaseChatModel } from '@langchain/core/language_models/chat_models'
 import { AIMessage, AIMessageChunk, type BaseMessage } from '@langchain/core/messages'
 import { ChatGenerationChunk, type ChatResult } from '@langchain/core/outputs'
 import { END, interrupt, MessagesAnnotation, START, StateGraph } from '@langchain/langgraph'
+import { createDeepAgent } from 'deepagents'
 import { createAgent, tool } from 'langchain'
 import { z } from 'zod'
 
@@ -43,27 +44,29 @@ class Narrator extends BaseChatModel {
 async function* speak(messages: BaseMessage[], signal: AbortSignal | undefined): AsyncGenerator<AIMessageChunk> {
   const last = messages.at(-1)
   const asked = messages.findLast((message) => message.type === 'human')?.text ?? ''
-  if (last?.type === 'tool') {
+  if (last?.type === 'tool' && last.name === 'task') yield new AIMessageChunk('The researcher has told it.')
+  else if (last?.type === 'tool') {
     for (const word of ['It ', 'is ', `${last.text}.`]) yield new AIMessageChunk(word)
-  } else if (asked.startsWith('weather ')) {
-    const id = `call_${messages.length}`
-    const args = JSON.stringify({ city: asked.slice(8) })
-    for (const [name, part] of [
-      ['weather', args.slice(0, 5)],
-      [undefined, args.slice(5)],
-    ])
-      yield new AIMessageChunk({
-        content: '',
-        tool_call_chunks: [
-          { type: 'tool_call_chunk', index: 0, args: part, ...(name === undefined ? {} : { id, name }) },
-        ],
-      })
+  } else if (asked.startsWith('weather ')) yield* call('weather', { city: asked.slice('weather '.length) })
+  else if (asked.startsWith('delegate ')) {
+    yield* call('task', { description: asked.slice('delegate '.length), subagent_type: 'researcher' })
   } else {
     for (const [i, word] of STORY.entries()) {
       if (i === HALF) await gate(asked.slice('story '.length), signal)
       yield new AIMessageChunk(word)
     }
   }
+}
+
+/** A tool call in two pieces, as models stream them. */
+function* call(name: string, given: Record<string, string>): Generator<AIMessageChunk> {
+  const args = JSON.stringify(given)
+  const piece = { type: 'tool_call_chunk', index: 0 } as const
+  yield new AIMessageChunk({
+    content: '',
+    tool_call_chunks: [{ ...piece, id: `call_${name}`, name, args: args.slice(0, 5) }],
+  })
+  yield new AIMessageChunk({ content: '', tool_call_chunks: [{ ...piece, args: args.slice(5) }] })
 }
 
 async function gate(file: string, signal: AbortSignal | undefined): Promise<void> {
@@ -111,3 +114,9 @@ export const team = new StateGraph(MessagesAnnotation)
   .addEdge('plan', 'writer')
   .addEdge('writer', END)
   .compile()
+
+/** Hands `delegate WORDS` to an agent of its own, which tells the story. */
+export const boss = createDeepAgent({
+  model: new Narrator({}),
+  subagents: [{ name: 'researcher', description: 'Tells stories.', systemPrompt: 'Tell the story.', tools: [] }],
+})
