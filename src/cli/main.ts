@@ -65,6 +65,16 @@ function program(): Command {
     .action(async (options: { config?: string; dataDir?: string }) =>
       (await import('./encrypt.ts')).encryptCommand(options),
     )
+  heddle
+    .command('reindex-store')
+    .description('embed the items of the store anew, after a change of store.index')
+    .version(version, '-v, --version', 'print the version')
+    .option('-c, --config <path>', 'the project whose store.index counts', './langgraph.json')
+    .option('--data-dir <path>', 'the store of the embedded database in this folder (of dev: .heddle)')
+    .option('--all', 'every item, although the settings are the same', false)
+    .action(async (options: { config: string; dataDir?: string; all: boolean }) =>
+      (await import('./reindex-store.ts')).reindexStore(options),
+    )
   return heddle
 }
 

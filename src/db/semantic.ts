@@ -30,19 +30,23 @@ const LOCK = 4_837_201_145
 const MAX_FULL = 2_000
 const MAX_HALF = 4_000
 
-/** Makes the table of vectors for these settings, or finds that it is there already. `anew` replaces one that was made with
- *  others. Throws `ConfigError` where the database lacks the extension, or the vectors there are of other settings. */
-export const prepare = (db: Db, settings: IndexSettings, { anew = false } = {}): Promise<VectorIndex> =>
+/** When the vectors that are there are thrown away: if they were made in another way, or in any case. */
+export type Anew = 'changed' | 'always'
+
+/** Makes the table of vectors for these settings, or finds that it is there already. Throws `ConfigError` where the database
+ *  lacks the extension, or the vectors there were made with others and are not to be made anew. */
+export const prepare = (db: Db, settings: IndexSettings, anew?: Anew): Promise<VectorIndex> =>
   db.tx(async (tx) => {
     await tx.rows(sql`select pg_advisory_xact_lock(${LOCK})::text`)
     const known = await one(
       tx.rows<IndexSettings & { index_id: number }>(sql`select index_id, dims, embed, fields from store_index`),
     )
     const version = known ? await installed(tx) : await install(tx)
-    const made = shape(settings.dims, version)
-    if (known && same(known, settings)) return { id: known.index_id, ...made }
-    if (known && !anew && (await isUsed(tx))) throw changed(known, settings)
+    if (known && same(known, settings) && anew !== 'always')
+      return { id: known.index_id, iterative: since(version, 8), ...(await present(tx)) }
+    if (known && anew === undefined && (await isUsed(tx))) throw changed(known, settings)
     await tx.rows(sql`drop table if exists store_vectors`)
+    const made = shape(settings.dims, version)
     await tx.rows(table(settings.dims, made.halved))
     if (made.hnsw) {
       const measure = made.halved ? sql`halfvec_cosine_ops` : sql`vector_cosine_ops`
@@ -89,11 +93,23 @@ async function install(db: Db): Promise<string | undefined> {
   return installed(db)
 }
 
-function shape(dims: number, version = '0'): Omit<VectorIndex, 'id'> {
+/** What pgvector can do is told by its minor version. */
+function since(version = '0', least: number): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)
-  const since = (least: number) => major > 0 || minor >= least
-  const halved = dims > MAX_FULL && dims <= MAX_HALF && since(7)
-  return { halved, hnsw: halved || (dims <= MAX_FULL && since(5)), iterative: since(8) }
+  return major > 0 || minor >= least
+}
+
+function shape(dims: number, version: string | undefined): Omit<VectorIndex, 'id'> {
+  const halved = dims > MAX_FULL && dims <= MAX_HALF && since(version, 7)
+  return { halved, hnsw: halved || (dims <= MAX_FULL && since(version, 5)), iterative: since(version, 8) }
+}
+
+/** How the table was made: the extension may have been updated since. */
+async function present(db: Db): Promise<Pick<VectorIndex, 'halved' | 'hnsw'>> {
+  const [row] = await db.rows<Pick<VectorIndex, 'halved' | 'hnsw'>>(sql`
+    select format_type(atttypid, null) = 'halfvec' as halved, to_regclass('store_vectors_nearest') is not null as hnsw
+    from pg_attribute where attrelid = to_regclass('store_vectors') and attname = 'embedding'`)
+  return row ?? { halved: false, hnsw: false }
 }
 
 const same = (a: IndexSettings, b: IndexSettings): boolean =>

@@ -9,11 +9,12 @@ import type { Executor } from '../executor/executor.ts'
 import type { Observe } from '../observe.ts'
 import type { StoreDeps, StoreIndex } from './store.ts'
 
-/** Opens the index; `anew` gives it these settings, whatever it had before. Throws `ConfigError`. */
+/** Opens the index. `anew` says when it is emptied for these settings; otherwise others than it has are refused. Throws
+ *  `ConfigError`. */
 export async function openIndex(
   deps: { db: Database; executor: Pick<Executor, 'call'>; observe: Observe },
   settings: StoreIndex,
-  { anew = false } = {},
+  { anew }: { anew?: semantic.Anew } = {},
 ): Promise<NonNullable<StoreDeps['index']>> {
   const { db, executor, observe } = deps
   const { dims, fields } = settings
@@ -21,8 +22,8 @@ export async function openIndex(
   await executor.call('embed', { source, dims, documents: [], queries: [] }).catch((error: unknown) => {
     throw error instanceof ApiError && error.code === 'embedding_failed' ? new ConfigError(error.message) : error
   })
-  const table = await semantic.prepare(db, { dims, embed: source.name, fields }, { anew })
-  if (!anew) {
+  const table = await semantic.prepare(db, { dims, embed: source.name, fields }, anew)
+  if (anew === undefined) {
     const items = await unembedded.count(db, table)
     if (items > 0) observe({ kind: 'store_unembedded', items })
   }
