@@ -30,7 +30,7 @@ export function overPool(
       together(client)
       try {
         const result = await client.query({
-          name: name(query.text),
+          name: query.adHoc ? undefined : name(query.text),
           text: query.text,
           values: query.values as unknown[],
         })

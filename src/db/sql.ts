@@ -5,10 +5,13 @@
 export class Sql {
   readonly strings: readonly string[]
   readonly values: readonly unknown[]
+  /** Planned for its values each time, rather than once for all. */
+  readonly adHoc: boolean
   #text: string | undefined
-  constructor(strings: readonly string[], values: readonly unknown[]) {
+  constructor(strings: readonly string[], values: readonly unknown[], adHoc = false) {
     this.strings = strings
     this.values = values
+    this.adHoc = adHoc
   }
   /** The statement with `$1…$n` placeholders. */
   get text(): string {
@@ -37,6 +40,9 @@ export function sql(strings: TemplateStringsArray, ...args: readonly unknown[]):
   })
   return new Sql(text, values)
 }
+
+/** A statement whose best plan depends on what is asked for, such as a filter that fits one row or all of them. */
+export const adHoc = (query: Sql): Sql => new Sql(query.strings, query.values, true)
 
 /** Joins queries with a separator query, `sql\`, \`` by default. */
 export function join(parts: readonly Sql[], separator: Sql = sql`, `): Sql {

@@ -6,8 +6,9 @@ import type { StoreOp } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import { conditions } from './filters.ts'
 import { json } from './json.ts'
+import { inOrder } from './ordered.ts'
 import { current, rebuilt, type VectorIndex } from './semantic.ts'
-import { all, and, join, type Sql, sql } from './sql.ts'
+import { adHoc, all, and, join, type Sql, sql } from './sql.ts'
 import { type ItemRow, nearest, type TextVector, write } from './vectors.ts'
 
 export type { ItemRow } from './vectors.ts'
@@ -193,10 +194,13 @@ async function searchOne(db: Db, op: Op<'search'>, visible: Sql): Promise<ItemRo
     select ${columns}, ttl_minutes from store_items
     where ${and([live, ...under(op.namespace_prefix), ...conditions(op.filter), visible])}
     order by updated_at desc, namespace, key limit ${op.limit}::bigint offset ${op.offset}::bigint`
-  if (op.refresh_ttl === false) return db.rows<ItemRow>(sql`select ${columns} from (${page}) page`)
-  return db.rows<ItemRow>(sql`
-    with page as (${page}), ${renewing(sql`select namespace, key from page where ttl_minutes is not null`)}
-    select ${columns} from page order by updated_at desc, namespace, key`)
+  if (op.refresh_ttl === false) return db.rows<ItemRow>(adHoc(sql`select ${columns} from (${page}) page`))
+  const mortal = sql`select namespace, key from page where ttl_minutes is not null`
+  return db.rows<ItemRow>(
+    adHoc(sql`
+    with page as (${page}), ${renewing(mortal)}
+    select ${columns} from page order by updated_at desc, namespace, key`),
+  )
 }
 
 /** By likeness instead of by time. */
@@ -232,12 +236,27 @@ const renewing = (which: Sql): Sql => sql`
     update store_items s set expires_at = ${renewed} from free where s.namespace = free.namespace and s.key = free.key
   )`
 
+/** From one namespace to the next: that reads as many rows as there are namespaces, and not each item. */
 async function listOne(db: Db, op: Op<'namespaces'>, visible: Sql): Promise<string[][]> {
-  const labels = op.max_depth === undefined ? sql`namespace` : sql`namespace[1:${op.max_depth}::int]`
-  const rows = await db.rows<{ labels: string[] }>(sql`
-    select distinct ${labels} as labels from store_items
-    where ${and([live, ...under(literal(op.prefix)), begins(op.prefix), ends(op.suffix), visible])}
-    order by labels limit ${op.limit}::bigint offset ${op.offset}::bigint`)
+  const { max_depth: depth } = op
+  const labels = depth === undefined ? sql`namespace` : sql`namespace[1:${depth}::int]`
+  // The least that comes after it and, where it was cut, after all that begin with it.
+  const whole = sql`labels || ''::text`
+  const after =
+    depth === undefined
+      ? whole
+      : sql`case when cardinality(labels) < ${depth}::int then ${whole}
+          else labels[1:${depth - 1}::int] || (labels[${depth}::int] || chr(1)) end`
+  const meant = and([live, ...under(literal(op.prefix)), begins(op.prefix), ends(op.suffix), visible])
+  const query = adHoc(sql`
+    with recursive found as (
+      (select ${labels} as labels from store_items where ${meant} order by namespace limit 1)
+      union all
+      select (select ${labels} from store_items where ${meant} and namespace >= ${after} order by namespace limit 1)
+      from found where labels is not null
+    )
+    select labels from found where labels is not null limit ${op.limit}::bigint offset ${op.offset}::bigint`)
+  const rows = await inOrder(db, (tx) => tx.rows<{ labels: string[] }>(query))
   return rows.map((row) => row.labels)
 }
 

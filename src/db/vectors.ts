@@ -2,8 +2,9 @@
 // approximate index only where looking at each would take longer.
 
 import type { Db } from './db.ts'
+import { inOrder } from './ordered.ts'
 import { current, rebuilt, type VectorIndex } from './semantic.ts'
-import { join, type Sql, sql } from './sql.ts'
+import { adHoc, join, type Sql, sql } from './sql.ts'
 
 /** An item as it is stored and as it is sent. */
 export interface ItemRow {
@@ -73,9 +74,12 @@ const bound = (vector: Uint8Array, index: VectorIndex): Sql =>
   index.halved ? sql`${vector}::vector::halfvec` : sql`${vector}::vector`
 
 /** Up to so many items are compared one by one, which is exact and, for these, faster. */
-const ONE_BY_ONE = 5_000
-/** How many vectors the approximate index gives at most, where several belong to one item or conditions leave few. */
+const ONE_BY_ONE = 2_000
+/** How many vectors the approximate index is asked for: several may belong to one item. */
+const MIN_DEPTH = 40
 const MAX_DEPTH = 20_000
+/** How many candidates the approximate index weighs against each other: more finds better ones, and takes longer. */
+const MIN_LIST = 100
 const MAX_LIST = 1_000
 
 /** What is asked for: the vector, conditions on the columns of items, whether these may leave few of them, and the page. */
@@ -99,7 +103,7 @@ export async function nearest(db: Db, index: VectorIndex, wanted: Nearest): Prom
     const found = await oneByOne(db, index, wanted)
     if (found) return found
   }
-  for (let depth = Math.max(100, 2 * (wanted.offset + wanted.limit)); ; depth *= 4) {
+  for (let depth = Math.max(MIN_DEPTH, 2 * (wanted.offset + wanted.limit)); ; depth *= 4) {
     const { items, seen } = await approximate(db, index, wanted, depth)
     if (items.length === wanted.limit || seen < depth || depth >= MAX_DEPTH) return items
   }
@@ -116,7 +120,8 @@ const best = ({ limit, offset }: Nearest): Sql => sql`
 /** Undefined where there are too many. */
 async function oneByOne(db: Db, index: VectorIndex, wanted: Nearest): Promise<Found[] | undefined> {
   const few = index.hnsw ? sql`(select count(*) from candidates) <= ${ONE_BY_ONE}::int` : sql`true`
-  const rows = await db.rows<Found & { candidates: number; is_current: boolean }>(sql`
+  const rows = await db.rows<Found & { candidates: number; is_current: boolean }>(
+    adHoc(sql`
     with candidates as materialized (
       select item_id from store_items where ${wanted.condition} ${index.hnsw ? sql`limit ${ONE_BY_ONE + 1}::int` : sql``}
     ), nearest as materialized (
@@ -126,7 +131,8 @@ async function oneByOne(db: Db, index: VectorIndex, wanted: Nearest): Promise<Fo
     select candidates, is_current, distance, ${found}
     from (select (select count(*) from candidates) as candidates, ${current(index)} as is_current) as seen
       left join (best join store_items using (item_id)) on true
-    order by distance, item_id`)
+    order by distance, item_id`),
+  )
   if (rows[0]?.is_current === false) throw rebuilt()
   if (index.hnsw && (rows[0]?.candidates ?? 0) > ONE_BY_ONE) return undefined
   return rows.filter(({ key }) => key !== null)
@@ -139,24 +145,23 @@ function approximate(
   depth: number,
 ): Promise<{ items: Found[]; seen: number }> {
   const vector = bound(wanted.vector, index)
-  return db.tx(async (tx) => {
-    // Estimates of such conditions are poor, and to read everything and sort it is what must not be chosen.
-    const settings: [string, string][] = [
-      ['hnsw.ef_search', String(Math.min(MAX_LIST, depth))],
-      ['enable_sort', 'off'],
-      ...(index.iterative ? [['hnsw.iterative_scan', 'strict_order'] as [string, string]] : []),
-    ]
+  const settings: [string, string][] = [
+    ['hnsw.ef_search', String(Math.min(MAX_LIST, Math.max(MIN_LIST, depth)))],
+    ...(index.iterative ? [['hnsw.iterative_scan', 'strict_order'] as [string, string]] : []),
+  ]
+  return inOrder(db, async (tx) => {
     const set = join(settings.map(([name, value]) => sql`set_config(${name}::text, ${value}::text, true)`))
     const settled = tx.rows<{ is_current: boolean }>(sql`select ${current(index)} as is_current, ${set}`)
-    const read = tx.rows<Found & { seen: number }>(sql`
+    const read = tx.rows<Found & { seen: number }>(
+      adHoc(sql`
       with nearest as materialized (
         select item_id, embedding <=> ${vector} as distance from store_vectors join store_items using (item_id)
         where ${wanted.condition} order by embedding <=> ${vector} limit ${depth}::int
       ), best as (${best(wanted)})
       select ${found}, (select count(*) from nearest) as seen
-      from best join store_items using (item_id) order by distance, item_id`)
-    const restored = tx.rows(sql`select set_config('enable_sort', 'on', true)`)
-    const [[state], items] = await Promise.all([settled, read, restored])
+      from best join store_items using (item_id) order by distance, item_id`),
+    )
+    const [[state], items] = await Promise.all([settled, read])
     if (state?.is_current !== true) throw rebuilt()
     return { items, seen: items[0]?.seen ?? 0 }
   })
