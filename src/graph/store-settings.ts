@@ -49,7 +49,7 @@ function readIndex({ dims, embed, fields = ['$'] }: NonNullable<StoreSettings['i
     throw new ConfigError(`store.index.dims must be a whole number from 1 to ${MAX_DIMS}.`)
   const wrong = fields.find((field) => readPath(field) === undefined)
   if (wrong !== undefined || fields.length === 0) {
-    const what = wrong === undefined ? 'must name a field' : `: ${JSON.stringify(wrong)} is no path`
+    const what = wrong === undefined ? 'names no field' : `names ${JSON.stringify(wrong)}, which is no path`
     throw new ConfigError(`store.index.fields ${what}: write fields like "title", "chapters[*].text" or "$".`)
   }
   return { dims, embed: typeof embed === 'string' ? readSource(embed, dir) : { name: 'given', value: embed }, fields }

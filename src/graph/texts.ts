@@ -12,7 +12,7 @@ const BRACKET = /^\[(\*|-?\d{1,9})\]/
 /** Reads a path; undefined where it is none. A leading `$` or `$.` may stand before it. */
 export function readPath(text: string): Path | undefined {
   let rest = text === '$' ? '' : text.replace(/^\$(?=[.[])\.?/, '')
-  if (text === '') return undefined
+  if (text === '' || text === '$.') return undefined
   const steps: Step[] = []
   let expectsName = true
   while (rest !== '') {
