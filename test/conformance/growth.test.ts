@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { v5, v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
-import type { Database } from '../../src/db/db.ts'
+import type { Database, Db } from '../../src/db/db.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as retention from '../../src/db/retention.ts'
@@ -167,6 +167,13 @@ async function openThread(db: Database) {
   }
 }
 
+/** How many values this session's statements have fetched, as the database counts them. */
+const valuesRead = async (db: Db): Promise<number> => {
+  const [row] = await db.rows<{ n: number }>(sql`select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) as n
+    from pg_stat_xact_user_tables where relname = 'checkpoint_values'`)
+  return row?.n ?? 0
+}
+
 let count = 0
 const item = (): Item => {
   const n = ++count
@@ -314,6 +321,26 @@ describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) 
     expect(older?.values).toEqual([{ channel: 'items', blob: left_out }])
     const others = { values: ['other'], writes: ['other'] }
     expect(await checkpoints.get(db, { ...which, leave_out: others })).toEqual(whole)
+  })
+
+  test('a page of the history reads no more of a long thread than it shows', async () => {
+    const thread = await openThread(db)
+    await thread.run(
+      undefined,
+      Array.from({ length: 100 }, () => append(1)),
+    )
+    const which = { thread_id: thread.thread_id, checkpoint_ns: '', leave_out: { values: ['items'], writes: [] } }
+    for (const prepare of [sql`select 1`, sql`analyze`]) {
+      await db.rows(prepare)
+      const read = await db.tx(async (tx) => {
+        // Of a table as small as this one, Postgres would rather read all.
+        await tx.rows(sql`set local enable_seqscan = off`)
+        const before = await valuesRead(tx)
+        expect(await checkpoints.list(tx, { ...which, limit: 10 })).toHaveLength(10)
+        return (await valuesRead(tx)) - before
+      })
+      expect(read).toBe(10)
+    }
   })
 
   test('a list that only grows takes a few times the place of what was added', async () => {
