@@ -2,6 +2,7 @@
 // up on Ctrl-C and SIGTERM as well as at the end.
 
 import type { TestProject } from 'vitest/node'
+import { ensureChromium } from '../../scripts/browser.mjs'
 import { ensureBuilt } from '../../scripts/setup.mjs'
 import { startServices } from './services.ts'
 
@@ -18,6 +19,8 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
   } catch (error) {
     console.error(`dist is not what src says: ${error instanceof Error ? error.message : error}`)
   }
+  // Installed here, where nothing waits for an answer; the test says so where there is none.
+  if (testFiles.some((file) => file.endsWith('/browser.test.ts'))) ensureChromium()
   const stop = await startServices()
   const stopAndLeave = (signal: NodeJS.Signals) => {
     void stop().finally(() => process.exit(signal === 'SIGINT' ? 130 : 143))
