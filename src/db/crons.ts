@@ -186,22 +186,31 @@ const hasKeys = (value: object | undefined): boolean => value !== undefined && O
 
 // ------------------------------------------------------------------------------------------------ slots
 
+/** Crons that a process with these graphs is to decide: all but those of graphs that only another living worker serves. */
+const own = (graphIds: readonly string[]): Sql => sql`not exists (select 1 from assistants a join workers w
+    on a.graph_id = any(w.graph_ids) and w.lease_until >= clock_timestamp()
+  where a.assistant_id = crons.assistant_id and a.graph_id <> all(${graphIds}::text[]))`
+
 /** Locks crons that are due, those with the oldest slots first, for one process; either those on threads, or the others. */
-export const due = (db: Db, which: { onThread: boolean; limit: number }, clock: Sql): Promise<LockedCron[]> =>
+export const due = (
+  db: Db,
+  which: { onThread: boolean; limit: number; graphIds: readonly string[] },
+  clock: Sql,
+): Promise<LockedCron[]> =>
   db.rows(sql`select ${locked(clock)} from crons where next_run_date <= ${clock}
-    and (thread_id is not null) = ${which.onThread}::boolean
+    and (thread_id is not null) = ${which.onThread}::boolean and ${own(which.graphIds)}
     order by next_run_date, cron_id limit ${which.limit} for no key update skip locked`)
 
-/** Milliseconds until the next cron is due; undefined where none is to come. */
-export const dueIn = async (db: Db, clock: Sql): Promise<number | undefined> =>
+/** Milliseconds until the next cron is due; undefined where none is to come, negative where one is due already. */
+export const dueIn = async (db: Db, graphIds: readonly string[], clock: Sql): Promise<number | undefined> =>
   (
     await one(
-      db.rows<{ ms: number | null }>(
-        sql`select (extract(epoch from min(next_run_date) - ${clock}) * 1000)::float8 as ms from crons
-          where next_run_date is not null`,
+      db.rows<{ ms: number }>(
+        sql`select (extract(epoch from next_run_date - ${clock}) * 1000)::float8 as ms from crons
+          where next_run_date is not null and ${own(graphIds)} order by next_run_date limit 1`,
       ),
     )
-  )?.ms ?? undefined
+  )?.ms
 
 /** What became of a locked cron's slot. */
 export interface Decided {

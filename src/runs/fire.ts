@@ -34,6 +34,10 @@ export interface FireDeps extends Omit<CreateDeps, 'db'> {
   fail?: Fail | undefined
 }
 
+/** The graphs that this process serves: crons of others are left to who does. */
+export const graphIdsOf = ({ registry }: Pick<FireDeps, 'registry'>): string[] =>
+  registry.graphs().map(({ graph_id }) => graph_id)
+
 /** Fires every cron that is due. One whose run cannot be created does not hold up the others. */
 export async function fireDue(deps: FireDeps): Promise<void> {
   const drained = await Promise.allSettled([drain(deps, false), drain(deps, true)])
@@ -96,7 +100,8 @@ async function fire(
   found: crons.LockedCron[],
 ): Promise<void> {
   const made = await deps.db.tx(async (tx) => {
-    found.splice(0, found.length, ...(await crons.due(tx, which, deps.clock)))
+    const due = await crons.due(tx, { ...which, graphIds: graphIdsOf(deps) }, deps.clock)
+    found.splice(0, found.length, ...due)
     if (found.length === 0) return []
     const attempts = await Promise.allSettled(found.map((cron) => attempt({ ...deps, db: within(tx) }, planOf(cron))))
     const fired = attempts.map((each) => {

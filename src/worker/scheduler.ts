@@ -3,8 +3,11 @@
 
 import * as crons from '../db/crons.ts'
 import { CRON_CHANNEL } from '../runs/crons.ts'
-import { type FireDeps, fireDue } from '../runs/fire.ts'
+import { type FireDeps, fireDue, graphIdsOf } from '../runs/fire.ts'
 import { createLoop, type Loop } from './loop.ts'
+
+/** What is due and was not found is in the hands of another process, as a rule for some milliseconds. */
+const LOCKED_MS = 100
 
 /** `everyMs` is how often it looks when nothing wakes it. */
 export function createScheduler(deps: FireDeps, options: { everyMs: number }): Pick<Loop, 'start' | 'stop'> {
@@ -16,11 +19,11 @@ export function createScheduler(deps: FireDeps, options: { everyMs: number }): P
     observe: deps.observe,
     runOnce: async () => {
       await fireDue(deps)
-      const dueIn = await crons.dueIn(deps.db, deps.clock)
+      const dueIn = await crons.dueIn(deps.db, graphIdsOf(deps), deps.clock)
       clearTimeout(timer)
       // What is due later than the next look is seen by that.
       if (dueIn === undefined || dueIn > options.everyMs) return
-      timer = setTimeout(() => loop.wake(), Math.max(0, Math.ceil(dueIn)))
+      timer = setTimeout(() => loop.wake(), dueIn > 0 ? Math.ceil(dueIn) : LOCKED_MS)
       timer.unref()
     },
   })

@@ -4,9 +4,11 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as crons from '../../src/db/crons.ts'
+import * as queue from '../../src/db/queue.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import * as threads from '../../src/db/threads.ts'
 import { ApiError } from '../../src/errors.ts'
+import { createRegistry, defaultAssistantId, ensureAssistants } from '../../src/graph/registry.ts'
 import { createRun, newIds } from '../../src/runs/create.ts'
 import { runOf } from '../../src/runs/crons.ts'
 import { fireDue } from '../../src/runs/fire.ts'
@@ -245,6 +247,25 @@ describe('a cron whose runs cannot be created', () => {
     await fireAt('2026-05-05T12:01:00Z')
     expect((await on.get(cronId)).disabled_reason).toMatch(/^body.timezone: must be the name of a time zone/)
   })
+})
+
+test('a cron of a graph that only another worker serves is left to it, while it lives', async () => {
+  await on.set(NOON)
+  const other = { graph_id: 'h', description: null }
+  await ensureAssistants(on.db, [other])
+  const assistant_id = defaultAssistantId('h')
+  const cronId = await on.cron({ schedule: '* * * * *', assistant_id })
+  const worker = crypto.randomUUID()
+  await queue.renew(on.db, worker, 3_600, ['h'])
+  await fireAt('2026-05-05T12:01:00Z')
+  expect(await on.get(cronId)).toMatchObject({ last_error: null, next_run_date: '2026-05-05T12:01:00+00:00' })
+  const registry = createRegistry({ executor: { graphs: () => [other] } })
+  await fireDue(on.scheduler({ registry, known: new Map() }))
+  expect(await slotsOf(cronId)).toEqual(['2026-05-05T12:01Z'])
+  await queue.leave(on.db, worker)
+  await fireAt('2026-05-05T12:02:00Z')
+  expect((await on.get(cronId)).last_error).toBe('There is no graph "h". The graphs here: "g".')
+  await crons.remove(on.db, cronId, all)
 })
 
 test('a round that fails before its commit leaves nothing behind, and the next one fires the same slot', async () => {
