@@ -2,7 +2,8 @@
 // crons-clock.test.ts.
 
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { CronPatch } from '../../src/contract/crons.ts'
 import * as crons from '../../src/db/crons.ts'
 import * as queue from '../../src/db/queue.ts'
 import { all, sql } from '../../src/db/sql.ts'
@@ -10,7 +11,7 @@ import * as threads from '../../src/db/threads.ts'
 import { ApiError } from '../../src/errors.ts'
 import { createRegistry, defaultAssistantId, ensureAssistants } from '../../src/graph/registry.ts'
 import { createRun, newIds } from '../../src/runs/create.ts'
-import { runOf } from '../../src/runs/crons.ts'
+import { changeCron, runOf } from '../../src/runs/crons.ts'
 import { fireDue } from '../../src/runs/fire.ts'
 import { type CronParts, createCronParts, minute } from '../support/cron-parts.ts'
 import { expected, fields, moments, textOf, zones } from '../support/cron-slots.ts'
@@ -34,6 +35,10 @@ const newThread = async () => {
 }
 
 describe('three schedulers at once', () => {
+  const failed = () => on.seen.filter(({ kind }) => kind === 'background_failed' || kind === 'cron_not_fired')
+  beforeEach(() => expect(failed()).toEqual([]))
+  afterEach(() => expect(failed(), "they got into each other's way").toEqual([]))
+
   test('create one run for each slot of each cron', async () => {
     await on.set(NOON)
     const made = await Promise.all(Array.from({ length: 200 }, () => on.cron({ schedule: '5 12 * * *' })))
@@ -270,15 +275,29 @@ test('a cron of a graph that only another worker serves is left to it, while it 
 
 test('a round that fails before its commit leaves nothing behind, and the next one fires the same slot', async () => {
   await on.set(NOON)
-  const cronId = await on.cron({ schedule: '* * * * *' })
-  await on.set('2026-05-05T12:01:00Z')
   const fail = async () => {
     throw new ApiError('database_unavailable')
   }
-  await expect(fireDue(on.scheduler({ fail }))).rejects.toThrow('The database cannot be reached')
-  expect(await on.db.rows(sql`select run_id from runs where metadata ->> 'cron_id' = ${cronId}`)).toEqual([])
-  await on.fire()
-  expect(await slotsOf(cronId)).toEqual(['2026-05-05T12:01Z'])
+  for (const thread_id of [null, await newThread()]) {
+    await on.set('2026-05-05T12:00:30Z')
+    const cronId = await on.cron({ schedule: '* * * * *', thread_id })
+    await on.set('2026-05-05T12:01:00Z')
+    await expect(fireDue(on.scheduler({ fail }))).rejects.toThrow('The database cannot be reached')
+    expect(await on.db.rows(sql`select run_id from runs where metadata ->> 'cron_id' = ${cronId}`)).toEqual([])
+    await on.fire()
+    expect(await slotsOf(cronId)).toEqual(['2026-05-05T12:01Z'])
+    await crons.remove(on.db, cronId, all)
+  }
+})
+
+test('a cron that is changed after the clock was put back does not come to a slot it has had', async () => {
+  await on.set('2999-01-01T11:59:00Z')
+  const cronId = await on.cron({ schedule: '0 12 * * *' })
+  await fireAt('2999-01-01T12:00:00Z')
+  const { db, bus, registry } = on.scheduler()
+  const patch = { schedule: '0 * * * *', payload: {} } as CronPatch
+  const { next_run_date } = await changeCron({ db, bus, registry, webhooks: undefined }, cronId, patch, all)
+  expect(next_run_date).toBe('2999-01-01T13:00:00+00:00')
   await crons.remove(on.db, cronId, all)
 })
 
