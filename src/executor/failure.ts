@@ -8,7 +8,19 @@ const LIMIT = 8 * 1024
 
 /** The class name and message (at most 8 KiB) of anything thrown. */
 export function describe(thrown: unknown): RunError {
-  return { error: nameOf(thrown), message: shorten(messageText(thrown)) }
+  const error = nameOf(thrown)
+  return { error, message: shorten(messageText(thrown)), ...(error === 'UnknownInterruptError' && refusalOf(thrown)) }
+}
+
+/** What a refused answer says besides: clients show again what waits. */
+function refusalOf(thrown: unknown): Pick<RunError, 'reason' | 'interrupt_ids' | 'pending_ids'> {
+  try {
+    const { reason, interruptIds, pendingIds } = thrown as Record<string, unknown>
+    const ids = (list: unknown) => (Array.isArray(list) ? list.map(String).slice(0, 100) : [])
+    return { reason: String(reason), interrupt_ids: ids(interruptIds), pending_ids: ids(pendingIds) }
+  } catch {
+    return {}
+  }
 }
 
 /** Where something was thrown, for logs: its stack (at most 8 KiB), or what it is called where it has none. */

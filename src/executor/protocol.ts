@@ -96,6 +96,10 @@ export type Blame = 'culprit' | 'suspect' | 'bystander'
 export interface RunError {
   error: string
   message: string
+  /** Of a strict answer that was refused: why, what it named, and what waits. */
+  reason?: string
+  interrupt_ids?: string[]
+  pending_ids?: string[]
 }
 
 /** `values` is JSON text in wire form; `interrupts` maps task ids to their open interrupts. */

@@ -26,7 +26,7 @@ export function threadEventRoutes(deps: HttpDeps): Route[] {
     on(contract.openThreadSocket, ({ params: { thread_id }, visible, headers, requestId }) => {
       const path = `/threads/${thread_id}/stream/events`
       const caller = { visible, configurable: fromHeaders(headers) }
-      const session = engine.session(thread_id, visible)
+      const session = engine.session(thread_id, visible, { waits: true })
       return socket((opened) =>
         serveThreadSocket(opened, {
           session,

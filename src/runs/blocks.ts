@@ -143,7 +143,7 @@ function piecesOf(message: Fields): Piece[] {
   const chunks = listOf(message.tool_call_chunks)
   const calls = chunks.length > 0 ? chunks : String(message.type).endsWith('Chunk') ? [] : listOf(message.tool_calls)
   for (const [i, { id, name, args, index }] of calls.entries()) {
-    const text = isText(args) || args === undefined || args === null ? (args ?? '') : JSON.stringify(args)
+    const text = typeof args === 'string' ? args : args === undefined || args === null ? '' : JSON.stringify(args)
     pieces.push({
       key: `call ${String(index ?? id ?? i)}`,
       content: { type: 'tool_call_chunk', id: id ?? null, name: name ?? null, args: text },

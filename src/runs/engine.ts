@@ -84,7 +84,7 @@ export interface Engine {
   /** Follows a thread over its runs; the caller has checked that the thread may be seen. */
   threadStream(threadId: string, options: { lastEventId: string | null; modes: readonly ThreadMode[] }): Promise<Events>
   /** A connection of the thread protocol. */
-  session(threadId: string, visible: Sql): Session
+  session(threadId: string, visible: Sql, options?: { waits: boolean }): Session
   /** Cancels a run; with `wait`, resolves when it has ended. */
   cancel(request: CancelRequest & { wait: boolean }, signal?: AbortSignal): Promise<void>
   /** Cancels a run that its client has left. Not once this server hangs up by itself: then nobody has left. */
@@ -291,9 +291,9 @@ export function createEngine(deps: {
       return (signal) => followThread(tail, { ...found, modes, caughtUp: false, signal, hungUp: hungUp.signal })
     },
 
-    session(threadId, visible) {
+    session(threadId, visible, options) {
       if (hungUp.signal.aborted) throw new ApiError('shutting_down')
-      return createSession({ db, tails, hangUps }, threadId, visible)
+      return createSession({ db, tails, hangUps }, threadId, visible, options)
     },
 
     async cancel(request, signal = new AbortController().signal) {

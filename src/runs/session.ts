@@ -62,8 +62,13 @@ export interface HangUps {
   on(leave: () => void): () => void
 }
 
-/** Makes a session of a thread, which need not exist yet: its subscriptions then wait for it. */
-export function createSession(deps: SessionDeps, threadId: string, visible: Sql): Session {
+/** Makes a session of a thread. With `waits`, subscriptions to one that does not exist wait for it; else they end. */
+export function createSession(
+  deps: SessionDeps,
+  threadId: string,
+  visible: Sql,
+  options: { waits: boolean } = { waits: false },
+): Session {
   const { hangUps } = deps
   const subscribers = new Map<string, Subscriber>()
   let joining: Subscriber[] = []
@@ -100,11 +105,12 @@ export function createSession(deps: SessionDeps, threadId: string, visible: Sql)
   const beginning = (since: number) => events.beginningOf(deps.db, threadId, logSeqOf(since), visible)
   const earliest = () => Math.min(...joining.map(({ since }) => since))
 
-  /** Where to begin, once the thread is there; undefined when the signal aborts first. */
+  /** Where to begin, once the thread is there; undefined where it is not, or the signal aborts first. */
   async function found(tail: Tail, signal: AbortSignal): Promise<(events.Beginning & { since: number }) | undefined> {
     const since = earliest()
     const start = await beginning(since)
     if (start !== undefined) return { ...start, since }
+    if (!options.waits) return undefined
     isParked = true
     for (const { begin } of joining) begin()
     for await (const _ of tail.follow(0, { caughtUp: false, signal })) {

@@ -194,8 +194,8 @@ function ending(run: Run, line: Line): Draft[] {
 }
 
 /** A strict answer that named what does not wait says so in a form that clients read. */
-const refusalOf = ({ error, interrupt_ids, pending_ids }: Fields): Fields =>
-  error === 'UnknownInterruptError' ? { reason: 'unknown_interrupt', interrupt_ids, pending_ids } : {}
+const refusalOf = ({ reason, interrupt_ids, pending_ids }: Fields): Fields =>
+  reason === undefined ? {} : { reason, interrupt_ids, pending_ids }
 
 // ------------------------------------------------------------------------------------------------ what it says
 
