@@ -36,11 +36,11 @@ const receive = async (): Promise<Receiver> => {
   closing.push(receiver.close)
   return receiver
 }
-const begin = (timeoutMs = 60_000): Outbox & { seen: Observation[] } => {
+const begin = (timeoutMs = 60_000, allowPrivate = true): Outbox & { seen: Observation[] } => {
   const seen: Observation[] = []
   const outbox = createOutbox(
     { db, post: createPost({ allowPrivate: true, timeoutMs }), observe: (one) => seen.push(one), random: () => 0 },
-    { webhooks: { ...defaultServerConfig.webhooks, allowPrivate: true }, version: '1', pollMs: 50 },
+    { webhooks: { ...defaultServerConfig.webhooks, allowPrivate }, version: '1', pollMs: 50 },
   )
   outbox.start()
   closing.push(() => outbox.stop(0))
@@ -163,6 +163,17 @@ test('hosts are served in turn, a large backlog of one is not looked through, an
   const plan = await db.rows<{ 'QUERY PLAN': string }>(sql`explain (analyze, timing off, summary off) ${text}`)
   const rows = plan.flatMap((line) => [...line['QUERY PLAN'].matchAll(/actual rows=(\d+)/g)].map(([, n]) => Number(n)))
   expect(Math.max(...rows)).toBeLessThan(100)
+})
+
+test('what may be called is asked again at each try, and what may not is given up', async () => {
+  const receiver = await receive()
+  await owe(`${receiver.url}/x`, 1)
+  begin(60_000, false)
+  await until('it is given up', async () => (await count(sql`status = 'failed'`)) === 1)
+  expect(
+    await count(sql`attempts = 1 and last_error like 'The URL must not be an address of a private network%'`),
+  ).toBe(1)
+  expect(receiver.received).toEqual([])
 })
 
 test('who could see the thread sees its deliveries, though the thread is gone, and nobody else does', async () => {
