@@ -187,6 +187,19 @@ function ensureInstalled() {
   install(missing)
 }
 
+/** Installs pgvector beside the installed Postgres, where apt has it; tests that need it say so where it has not. */
+export function ensureVectors() {
+  const version = /^\/usr\/lib\/postgresql\/(\d+)\/bin$/.exec(postgresBin() ?? '')?.[1]
+  if (version === undefined || existsSync(`/usr/share/postgresql/${version}/extension/vector.control`)) return
+  const name = `postgresql-${version}-pgvector`
+  if (!canInstall() || !spawnSync('apt-cache', ['show', name], { encoding: 'utf8' }).stdout) return
+  try {
+    install([name])
+  } catch (error) {
+    console.warn(error instanceof Error ? error.message : error)
+  }
+}
+
 /** @param {string} what */
 const howToInstall = (what) =>
   `${what} is needed and not installed here. Install it (Debian: apt-get install postgresql redis-server; macOS: brew install ` +
