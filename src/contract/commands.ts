@@ -1,4 +1,4 @@
-// The commands of the streaming protocol (v2): the envelope, what each command takes, and what comes back. In charge of
+// The commands of the thread protocol (v2): the envelope, what each command takes, and what comes back. In charge of
 // the schemas and of both spellings that clients use; which commands a connection answers by itself is not known here.
 
 import { z } from 'zod'
@@ -211,7 +211,7 @@ export const sendCommand = endpoint({
   method: 'POST',
   path: '/threads/{thread_id}/commands',
   tag: 'Threads',
-  summary: 'Send a command of the streaming protocol',
+  summary: 'Send a command of the thread protocol',
   description:
     'A command that is refused is answered with status 200 and `type` "error"; one that is none, with status 400.',
   permission: 'threads:create_run',

@@ -1,8 +1,9 @@
-// What the commands of the streaming protocol ask of a thread: who runs on it, what it waits for, which namespaces and
+// What the commands of the thread protocol ask of a thread: who runs on it, what it waits for, which namespaces and
 // checkpoints it has. Reading only; whoever asks about a run or a checkpoint has seen the thread first.
 
 import { type Db, one } from './db.ts'
-import type { RunStatus } from './runs.ts'
+import type { RunRow, RunStatus } from './runs.ts'
+import { openRun, openThread } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 
 /** A thread as a command meets it. */
@@ -19,13 +20,15 @@ export interface Subject {
 }
 
 /** The thread; undefined where it is not there or may not be seen. */
-export const subject = (db: Db, threadId: string, visible: Sql): Promise<Subject | undefined> =>
-  one(
-    db.rows(sql`select thread_id, metadata ->> 'assistant_id' as assistant_id, metadata ->> 'graph_id' as graph_id,
+export async function subject(db: Db, threadId: string, visible: Sql): Promise<Subject | undefined> {
+  const row = await one(
+    db.rows<Subject>(sql`select thread_id, metadata ->> 'assistant_id' as assistant_id, metadata ->> 'graph_id' as graph_id,
         settled_status, interrupts,
         greatest(last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = threads.thread_id), 0)) as last_seq
       from threads where thread_id = ${threadId}::uuid and doomed_at is null and ${visible}`),
   )
+  return row && openThread(db, row, threadId)
+}
 
 /** A thread that waits for no answer, and on which no other assistant has run. */
 export const startsPlain = (assistantId: string): Sql =>
@@ -44,15 +47,27 @@ export interface Ahead {
   answers_all: boolean
 }
 
-/** The thread's runs that run or could, oldest first. Ask under the thread's lock. */
-export const ahead = (db: Db, threadId: string): Promise<Ahead[]> =>
-  db.rows(sql`select run_id, status, answers_all,
-      case when json_typeof(resume) = 'object' then array(select json_object_keys(resume)) end as answers
-    from (select run_id, status, ordinal, resume, resume is not null and json_typeof(resume) not in ('object', 'null') as answers_all
-      from (select run_id, status, ordinal, kwargs -> 'command' -> 'resume' as resume from runs
-        where thread_id = ${threadId}::uuid
-          and (status = 'running' or (status = 'pending' and available_at <= clock_timestamp()))) as due) as told
-    order by ordinal`)
+/** The thread's runs that run or could, and those that have an answer, be it for later; oldest first. Ask under the thread's
+ *  lock. */
+export async function ahead(db: Db, threadId: string): Promise<Ahead[]> {
+  type Row = Pick<RunRow, 'run_id' | 'thread_id' | 'kwargs'> & Pick<Ahead, 'status'> & { due: boolean }
+  const rows = await db.rows<Row>(sql`
+    select run_id, thread_id, status, kwargs, status = 'running' or available_at <= clock_timestamp() as due
+    from runs where thread_id = ${threadId}::uuid and status in ('pending', 'running') order by ordinal`)
+  return rows
+    .map((row) => ({ ...row, ...answersOf(openRun(db, row).kwargs) }))
+    .filter(({ due, answers, answers_all }) => due || answers_all || answers !== null)
+    .map(({ run_id, status, answers, answers_all }) => ({ run_id, status, answers, answers_all }))
+}
+
+function answersOf(kwargs: { command?: { resume?: unknown } }): Pick<Ahead, 'answers' | 'answers_all'> {
+  const resume = kwargs.command?.resume
+  const byId = typeof resume === 'object' && resume !== null && !Array.isArray(resume)
+  return {
+    answers: byId ? Object.keys(resume) : null,
+    answers_all: resume !== undefined && resume !== null && !byId,
+  }
+}
 
 /** Whether the root has this checkpoint. */
 export const hasCheckpoint = async (db: Db, threadId: string, checkpointId: string): Promise<boolean> =>

@@ -51,7 +51,7 @@ export interface RunArguments {
   strict_resume?: boolean
   feedback_keys?: string[]
   langsmith_tracer?: { project_name?: string; example_id?: string } | null
-  /** Logged for readers of the streaming protocol, too. */
+  /** Logged for readers of the thread protocol, too. */
   protocol?: 'v2'
 }
 

@@ -1,4 +1,4 @@
-// The route of the streaming protocol's commands. In charge of nothing but the request's headers becoming config: what a
+// The route of the thread protocol's commands. In charge of nothing but the request's headers becoming config: what a
 // command does and how it is answered is the dispatcher's, which other transports call, too.
 
 import { sendCommand } from '../contract/commands.ts'

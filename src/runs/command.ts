@@ -1,4 +1,4 @@
-// What the commands of the streaming protocol share: who sends them, what they work with, what one comes to, and why one is
+// What the commands of the thread protocol share: who sends them, what they work with, what one comes to, and why one is
 // refused. Does nothing by itself.
 
 import type { CommandErrorCode } from '../contract/commands.ts'

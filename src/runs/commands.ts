@@ -1,4 +1,4 @@
-// The dispatcher of the streaming protocol's commands: every transport gives it what it received and sends what it
+// The dispatcher of the thread protocol's commands: every transport gives it what it received and sends what it
 // answers. In charge of the envelope and of what a failure is called; what a command does is in the files beside it. A
 // command that is refused is an answer; only the server's own failures are thrown.
 

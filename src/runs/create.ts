@@ -38,7 +38,7 @@ export interface Decide {
   /** Where this holds of the thread, and nothing else wants to run on it, the body is the answer as it is. */
   asIs: Sql
   /** The body, by what is read under the thread's lock; throws where there is to be no run. */
-  under(tx: Db, thread: runs.LockedThread, active: readonly runs.ActiveRun[]): Promise<RunCreate>
+  under(tx: Db): Promise<RunCreate>
 }
 
 export interface Creation {
@@ -218,7 +218,7 @@ async function createOnThread(
   active: readonly runs.ActiveRun[],
   workerId: string | null,
 ): Promise<Creation> {
-  const request = asked.decide ? { ...asked, body: await asked.decide.under(db, thread, active) } : asked
+  const request = asked.decide ? { ...asked, body: await asked.decide.under(db) } : asked
   const strategy = request.body.multitask_strategy
   if (active.length > 0 && strategy === 'reject') {
     throw new ApiError(

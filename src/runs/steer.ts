@@ -25,7 +25,7 @@ export async function start(
   const assistantId = deps.registry.resolve(body.assistant_id)
   if (body.checkpoint?.checkpoint_id !== undefined)
     await needCheckpoint(deps.db, caller, threadId, body.checkpoint.checkpoint_id)
-  const under: Decide['under'] = async (tx, _thread, active) => {
+  const under: Decide['under'] = async (tx) => {
     const found = await commands.subject(tx, threadId, caller.visible)
     if (found === undefined) throw noRun(threadId)
     const bound = assistantOf(found, deps.registry)
@@ -36,9 +36,10 @@ export async function start(
       )
     }
     if (body.checkpoint !== undefined || body.input === undefined || body.input === null) return body
-    if (active.some(({ due }) => due)) return body
-    const resume = answerOf(body.input, idsOf(found))
-    return resume === undefined ? body : { ...body, input: undefined, command: { resume } satisfies Command }
+    const open = idsOf(found)
+    if (open.length === 0 || (await commands.ahead(tx, threadId)).length > 0) return body
+    const resume = answerOf(body.input, open)
+    return { ...body, input: undefined, command: { resume } satisfies Command }
   }
   const asIs = body.checkpoint === undefined ? commands.startsPlain(assistantId) : commands.never
   return made(deps, caller, threadId, body, { asIs, under })
@@ -68,9 +69,9 @@ export async function inject(
   const assistant_id = found && assistantOf(found, deps.registry)
   if (assistant_id === undefined) throw noRun(threadId)
   const body = { ...options, assistant_id }
-  const under: Decide['under'] = async (tx, _thread, active) => {
+  const under: Decide['under'] = async (tx) => {
     const now = await commands.subject(tx, threadId, caller.visible)
-    if (now !== undefined && idsOf(now).length > 0 && !active.some(({ due }) => due)) {
+    if (now !== undefined && idsOf(now).length > 0 && (await commands.ahead(tx, threadId)).length === 0) {
       throw new CommandError(
         'invalid_argument',
         'The thread waits for an answer, which a message would take away: use input.respond, whose `update` can carry one.',
@@ -155,10 +156,9 @@ const notOpen = (ids: readonly string[], why: string): CommandError =>
 const nameOf = (ids: readonly string[]): string =>
   ids.length === 1 ? `The interrupt ${ids[0]} is` : `Of the ${ids.length} interrupts named, not all exist or are`
 
-/** The resume value for an input: each question is answered by its id. Undefined where none is open. */
-function answerOf(input: unknown, open: readonly string[]): Record<string, unknown> | undefined {
-  const [first, ...others] = open
-  if (first === undefined) return undefined
+/** The resume value for an input: each question is answered by its id. */
+function answerOf(input: unknown, open: readonly string[]): Record<string, unknown> {
+  const [first = '', ...others] = open
   const isMap = typeof input === 'object' && input !== null && !Array.isArray(input)
   const keys = isMap ? Object.keys(input) : []
   if (keys.length > 0 && keys.every((key) => open.includes(key))) return input as Record<string, unknown>

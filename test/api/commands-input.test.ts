@@ -226,6 +226,18 @@ eachCommandServer((on) => {
     await on.client.runs.cancel(threadId, later.run_id)
   })
 
+  test('an answer for later is an answer: no other is taken meanwhile', async () => {
+    const { threadId, ids } = await asked('approve', { topic: 'cake' })
+    const { run_id } = await on.does(threadId, 'input.respond', { ...one(ids[0], 'later'), after_seconds: 600 })
+    expect(await refused(threadId, one(ids[0], 'now'))).toEqual(
+      noInterrupt(`The interrupt ${ids[0]} is not open: run ${run_id} has the answer.`),
+    )
+    const started = await on.does(threadId, 'run.start', { assistant_id: 'approve', input: null, after_seconds: 600 })
+    for (const id of [run_id, started.run_id]) await on.client.runs.cancel(threadId, id)
+    await respond(threadId, one(ids[0], 'now'))
+    expect(await log(threadId)).toEqual(['asked cake: "now"', 'acted'])
+  })
+
   test('an answer behind a run that is rolled back fails as one that nobody asked for, and changes nothing', async () => {
     const { threadId, ids } = await asked('two')
     const gate = v7()
