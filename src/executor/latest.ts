@@ -60,7 +60,8 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
       })
     }
     if (whole.has(put.parent_checkpoint_id)) whole.add(put.checkpoint_id)
-    last = put
+    // LangGraph goes on changing the checkpoint that it gave, for instance when it reads the state after the run.
+    last = { ...put, checkpoint: structuredClone(put.checkpoint) }
   }
   if (known) see(known)
 
@@ -70,7 +71,7 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
       async 'checkpoint.get'(which) {
         const isKnown = known !== undefined && last === undefined && which.checkpoint_ns === ''
         if (isKnown && (which.checkpoint_id ?? known.checkpoint_id) === known.checkpoint_id && writes.size === 0)
-          return known
+          return { ...known, checkpoint: structuredClone(known.checkpoint) }
         const stored = await of['checkpoint.get'](which)
         if (stored) see(stored)
         return stored

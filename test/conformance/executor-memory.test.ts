@@ -11,7 +11,7 @@ const human = (content: string) => ({ messages: [{ role: 'user', content, id: co
 describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
   let bench: Bench
   beforeAll(async () => {
-    bench = await startBench(mode, sources('echo', 'ask'))
+    bench = await startBench(mode, sources('echo', 'ask', 'beside'))
   })
   afterAll(() => bench.executor.close())
 
@@ -43,6 +43,14 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
     expect(outcome.kind).toBe('success')
     expect(valuesOf(outcome)).toMatchObject({ answer: 'yes' })
     expect(reads()).toBe(before)
+  })
+
+  test('what a task had done beside one that asked is not lost with the answer', async () => {
+    const thread_id = crypto.randomUUID()
+    await bench.run('beside', { input: { log: [] } }, { thread_id, fresh: true, epoch: 1 })
+    const command = { resume: 'yes' }
+    const { outcome } = await bench.run('beside', { command }, { thread_id, epoch: 2, continues: true })
+    expect(valuesOf(outcome)).toEqual({ log: ['heard yes', 'worked'] })
   })
 })
 

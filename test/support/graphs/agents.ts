@@ -127,6 +127,17 @@ export const ask = new StateGraph(AskState)
   .addEdge('ask', END)
   .compile()
 
+const BesideState = Annotation.Root({
+  log: Annotation<string[]>({ reducer: (a, b) => a.concat(b), default: () => [] }),
+})
+/** One node asks while another does its work. */
+export const beside = new StateGraph(BesideState)
+  .addNode('ask', () => ({ log: [`heard ${interrupt('go on?') as string}`] }))
+  .addNode('work', () => ({ log: ['worked'] }))
+  .addEdge(START, 'ask')
+  .addEdge(START, 'work')
+  .compile()
+
 const AnswersState = Annotation.Root({
   answers: Annotation<string[]>({ reducer: (a, b) => a.concat(b), default: () => [] }),
 })
