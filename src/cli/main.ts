@@ -4,6 +4,7 @@
 import { Command, Option } from 'commander'
 import { version } from '../config.ts'
 import { ApiError, ConfigError, messageOf } from '../errors.ts'
+import type { ImportOptions } from './import.ts'
 import { withoutPasswords } from './log.ts'
 import { type DevOptions, type StartOptions, whole } from './options.ts'
 
@@ -75,6 +76,20 @@ function program(): Command {
     .action(async (options: { config: string; dataDir?: string; all: boolean }) =>
       (await import('./reindex-store.ts')).reindexStore(options),
     )
+  heddle
+    .command('import-checkpoints')
+    .description('bring in the threads of a database of @langchain/langgraph-checkpoint-postgres')
+    .version(version, '-v, --version', 'print the version')
+    .requiredOption('--from <uri>', 'the Postgres to read')
+    .option('--schema <name>', 'the schema of its tables', 'public')
+    .option(
+      '--assistant <id>',
+      'the assistant or graph of the threads (default: the graph that they name, or the only one)',
+    )
+    .option('--dry-run', 'do everything but keep it')
+    .option('-c, --config <path>', 'the project whose graphs the threads are of (default: ./langgraph.json)')
+    .option('--data-dir <path>', 'import into the embedded database in this folder')
+    .action(async (options: ImportOptions) => (await import('./import.ts')).importCommand(options))
   return heddle
 }
 

@@ -104,6 +104,8 @@ const isOwned = (key: string) => OWNED.has(key) || key.startsWith('langgraph_')
 export interface Config {
   tags?: string[]
   recursion_limit?: number
+  /** For runs that do not say it themselves. */
+  durability?: 'sync' | 'async' | 'exit'
   configurable?: JsonObject
   [key: string]: unknown
 }
@@ -111,6 +113,7 @@ export interface Config {
 const configInput = z.looseObject({
   tags: maybe(z.array(z.string())),
   recursion_limit: maybe(z.int().min(1)),
+  durability: maybe(z.enum(['sync', 'async', 'exit'])),
   configurable: maybe(
     object.superRefine((configurable, context) => {
       const key = Object.keys(configurable).find((name) => REFUSED.test(name))

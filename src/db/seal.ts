@@ -118,9 +118,11 @@ function bytesOf(seal: Seal, stored: unknown, row: RowName): Buffer {
   return seal.open(Buffer.from(stored.slice(SEALED_TEXT.length), 'base64'), row)
 }
 
-/** A value for a json column (give it to `json`). Undefined and null stay what they are. */
+/** A value for a json column (give it to `json`). What says nothing stays what it is: undefined, null, an empty object. */
 export const sealValue = (db: Sealing, value: unknown, row: RowName): unknown =>
-  db.seal === undefined || value === undefined || value === null ? value : sealText(db, JSON.stringify(value), row)
+  db.seal === undefined || value === undefined || value === null || isEmpty(value)
+    ? value
+    : sealText(db, JSON.stringify(value), row)
 
 /** The value of a json column as it was. An empty object is what rows begin with, and says nothing. */
 export function openValue<T>({ seal }: Sealing, value: T, row: RowName): T {

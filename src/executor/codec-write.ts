@@ -193,7 +193,11 @@ class Walk {
     if (types.isRegExp(value)) return tag('RegExp', [value.source, value.flags])
     if (types.isNativeError(value)) return tag('Error', [String(value.name), String(value.message)])
     if (Buffer.isBuffer(value)) return tag('Buffer', value.toString('base64'))
-    if (ArrayBuffer.isView(value)) return tag(nameOf(value), base64(value.buffer, value.byteOffset, value.byteLength))
+    if (ArrayBuffer.isView(value)) {
+      const kind = viewName(value)
+      if (!VIEWS.has(kind)) throw this.refuse(`is a ${kind}`)
+      return tag(kind, base64(value.buffer, value.byteOffset, value.byteLength))
+    }
     if (types.isArrayBuffer(value)) return tag('ArrayBuffer', base64(value, 0, value.byteLength))
     if (types.isBoxedPrimitive(value)) return this.any(value.valueOf())
     return undefined
@@ -203,7 +207,28 @@ class Walk {
 const base64 = (buffer: ArrayBufferLike, offset: number, length: number): string =>
   Buffer.from(buffer, offset, length).toString('base64')
 
-// "Uint8Array" for a typed array, also of a subclass; "Promise", "Headers" … for what is refused.
+/** The views of bytes on the list; what another Node has beside them is refused, since this one could not read it. */
+export const VIEWS: ReadonlySet<string> = new Set([
+  'DataView',
+  'Int8Array',
+  'Uint8Array',
+  'Uint8ClampedArray',
+  'Int16Array',
+  'Uint16Array',
+  'Int32Array',
+  'Uint32Array',
+  'Float32Array',
+  'Float64Array',
+  'BigInt64Array',
+  'BigUint64Array',
+])
+
+const typedArrayName = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag)
+  ?.get as (this: unknown) => string | undefined
+// What it is, also of a subclass, and whatever it says of itself.
+const viewName = (view: ArrayBufferView): string => typedArrayName.call(view) ?? 'DataView'
+
+// "Promise", "Headers" … for what is refused.
 const nameOf = (value: object): string => Object.prototype.toString.call(value).slice(8, -1)
 
 const NOT_STORED = new Set(['lc_kwargs', 'lc_serializable', 'lc_namespace', 'lc_direct_tool_output', 'type'])

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { v7 } from 'uuid'
 import type { WebhookConfig } from '../config.ts'
+import type { Config } from '../contract/common.ts'
 import type { RunCreate } from '../contract/runs.ts'
 import type { AssistantRow } from '../db/assistants.ts'
 import * as assistants from '../db/assistants.ts'
@@ -298,13 +299,12 @@ function argumentsOf(
   const { body } = request
   const configurable = (config: Record<string, unknown>): Record<string, unknown> =>
     (config.configurable as Record<string, unknown> | undefined) ?? {}
+  const config: Config = { ...assistant.config, ...thread.config, ...body.config }
   return {
     input: body.input ?? null,
     ...(body.command !== undefined && { command: body.command }),
     config: {
-      ...assistant.config,
-      ...thread.config,
-      ...body.config,
+      ...config,
       configurable: {
         ...configurable(assistant.config),
         ...configurable(thread.config),
@@ -321,7 +321,7 @@ function argumentsOf(
     stream_resumable: body.stream_resumable,
     ...(body.interrupt_before !== undefined && { interrupt_before: body.interrupt_before }),
     ...(body.interrupt_after !== undefined && { interrupt_after: body.interrupt_after }),
-    durability: body.durability ?? deps.durability,
+    durability: body.durability ?? config.durability ?? deps.durability,
     ...(body.strict_resume && { strict_resume: true }),
     ...(body.feedback_keys !== undefined && { feedback_keys: body.feedback_keys }),
     ...(body.langsmith_tracer !== undefined && { langsmith_tracer: body.langsmith_tracer }),

@@ -118,6 +118,23 @@ eachRunServer((server) => {
     expect(stored).toEqual({ sync: 5, async: 5, exit: 1 })
   })
 
+  test("an assistant's config says the durability of runs that do not", async () => {
+    const { client } = server
+    const durability = 'exit'
+    const assistant = await client.assistants.create({ graphId: 'steps', config: { durability } as object })
+    const [said, unsaid] = [await server.thread(), await server.thread()]
+    await wait(said, assistant.assistant_id, { input: { log: [] }, durability: 'sync' })
+    await wait(unsaid, assistant.assistant_id, { input: { log: [] } })
+    expect([(await ids(said)).length, (await ids(unsaid)).length]).toEqual([5, 1])
+    const [run] = await client.runs.list(unsaid)
+    expect((run as unknown as { kwargs: unknown }).kwargs).toMatchObject({ durability: 'exit' })
+    const refused = await server.request('POST', '/assistants', { graph_id: 'steps', config: { durability: 'never' } })
+    expect([refused.status, ((await refused.json()) as { detail: string }).detail]).toEqual([
+      422,
+      expect.stringContaining('config.durability: must be one of: sync, async, exit'),
+    ])
+  })
+
   test('checkpoint_during is durability by its older name', async () => {
     const [often, once] = [await server.thread(), await server.thread()]
     await wait(often, 'steps', { input: { log: [] }, checkpointDuring: true })

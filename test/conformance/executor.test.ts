@@ -472,6 +472,40 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
     })
   })
 
+  describe('durability', () => {
+    it.each(['async', 'exit'] as const)('%s runs to the end while nothing of it is stored', async (durability) => {
+      const file = witness()
+      let release = () => {}
+      const stored = new Promise<void>((resolve) => {
+        release = resolve
+      })
+      const run = bench.executor.run(bench.job('steps', { input: { witness: file }, durability }), {
+        ...bench.sink(),
+        put: () => stored,
+        writes: () => stored,
+      })
+      await until('all nodes to have run', () => linesOf(file).length === 3)
+      release()
+      expect(await run.outcome).toMatchObject({ kind: 'success' })
+    })
+
+    it('sync begins no step before the one before is stored', async () => {
+      const file = witness()
+      const seen: string[][] = []
+      const run = bench.executor.run(bench.job('steps', { input: { witness: file }, durability: 'sync' }), {
+        ...bench.sink(),
+        put: async () => {
+          // Time enough for a step that does not wait.
+          await bench.run('echo', { input: human('meanwhile') })
+          seen.push(linesOf(file).map((line) => line.slice(0, 1)))
+        },
+      })
+      expect(await run.outcome).toMatchObject({ kind: 'success' })
+      // The input, the start, and each node.
+      expect(seen).toEqual([[], [], ['a'], ['a', 'b'], ['a', 'b', 'c']])
+    })
+  })
+
   describe('recovery', () => {
     it('does not run committed nodes again', async () => {
       const file = witness()

@@ -6,6 +6,7 @@ import * as checkpoint from '@langchain/langgraph-checkpoint'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CodecError, createCodec } from '../../src/executor/codec.ts'
+import { VIEWS } from '../../src/executor/codec-write.ts'
 
 const codec = createCodec({ messages, documents, langgraph, checkpoint })
 const trip = <T>(value: T): T => codec.decode(codec.encode(value, 'channel x')) as T
@@ -98,6 +99,31 @@ describe('any supported value comes back equal', () => {
     expect(Buffer.isBuffer(trip(Buffer.from('ab')))).toBe(true)
   })
 
+  test('bytes are kept as what they are, whatever they say of themselves', () => {
+    class Embedding extends Float32Array {
+      override get [Symbol.toStringTag]() {
+        return 'Process' as 'Float32Array'
+      }
+    }
+    expect(trip([new Embedding([1, 2])])).toStrictEqual([new Float32Array([1, 2])])
+    const posing = Object.defineProperty(new Int16Array([3]), Symbol.toStringTag, { value: 'Date' })
+    expect(trip([posing])).toStrictEqual([new Int16Array([3])])
+    const shared = new Uint8Array(new SharedArrayBuffer(2))
+    shared[1] = 7
+    expect(trip([shared])).toStrictEqual([new Uint8Array([0, 7])])
+  })
+
+  test('every view of bytes that is on the list can be read, and no other is written', () => {
+    const known = Object.getOwnPropertyNames(globalThis).filter((name) => /^(\w+Array|DataView)$/.test(name))
+    for (const name of known.filter((name) => !/^(Array|SharedArray)/.test(name))) {
+      const View = (globalThis as unknown as Record<string, new (buffer: ArrayBuffer) => ArrayBufferView>)[name]
+      const view = new (View as new (buffer: ArrayBuffer) => ArrayBufferView)(new ArrayBuffer(16))
+      if (VIEWS.has(name)) expect(trip([view])).toStrictEqual([view])
+      else expect(failure([view])).toContain(`is a ${name}`)
+    }
+    expect(known).toEqual(expect.arrayContaining([...VIEWS]))
+  })
+
   test('a value changed after it was encoded stays as it was', () => {
     const bytes = new Uint8Array([1])
     const list = [{ a: 1 }]
@@ -151,6 +177,58 @@ describe('what looks like a record of a serializer stays data', () => {
     const send = trip(new langgraph.Send('a', hostile))
     expect(Object.getPrototypeOf(send.args)).not.toHaveProperty('polluted.polluted')
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined()
+  })
+})
+
+// Not with a key `__proto__`: LangGraph's constructors take it for a prototype.
+describe('anything comes back equal inside of what LangChain puts into state', () => {
+  const inner = fc.anything({
+    withBigInt: true,
+    withMap: true,
+    withSet: true,
+    withTypedArray: true,
+    key: fc.oneof(fc.string(), fc.constantFrom('lc', 'id', 'kwargs', 'type', '$heddle', 'content')),
+    values: [
+      fc.double(),
+      fc.date({ noInvalidDate: true }),
+      fc.string({ unit: 'binary' }),
+      fc.bigInt(),
+      fc.constantFrom(null, undefined, -0, Number.NaN, 1, 'constructor', 'secret'),
+    ],
+  })
+  const kinds = [
+    messages.HumanMessage,
+    messages.AIMessage,
+    messages.SystemMessage,
+    messages.AIMessageChunk,
+    messages.HumanMessageChunk,
+  ]
+
+  test.each(kinds.map((Kind) => [Kind.name, Kind] as const))('in the fields of a %s', (_, Kind) => {
+    fc.assert(
+      fc.property(inner, (value) => {
+        const back = trip([new Kind({ content: 'x', additional_kwargs: { value }, response_metadata: { value } })])[0]
+        expect(back?.constructor).toBe(Kind)
+        assert.deepStrictEqual([back?.additional_kwargs, back?.response_metadata], [{ value }, { value }])
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  test('in the result of a tool, a document, a send and a command', () => {
+    fc.assert(
+      fc.property(inner, (value) => {
+        const tool = trip(new messages.ToolMessage({ content: 'x', tool_call_id: 'c', artifact: { value } }))
+        assert.deepStrictEqual(tool.artifact, { value })
+        const document = trip(new documents.Document({ pageContent: 'x', metadata: { value } }))
+        assert.deepStrictEqual(document.metadata, { value })
+        assert.deepStrictEqual(trip(new langgraph.Send('a', { value })).args, new langgraph.Send('a', { value }).args)
+        const command = new langgraph.Command({ update: { value }, resume: value })
+        assert.deepStrictEqual(trip(command).update, command.update)
+        assert.deepStrictEqual(trip(command).resume, command.resume)
+      }),
+      { numRuns: 300 },
+    )
   })
 })
 
