@@ -2,6 +2,7 @@
 // ran, and the judgement of what is a good refusal.
 
 import { Annotation, END, START, StateGraph } from '@langchain/langgraph'
+import { v7 } from 'uuid'
 import { afterAll, beforeAll, expect } from 'vitest'
 import { startPostgres } from '../../scripts/servers.mjs'
 import { notes } from '../support/graphs/notes.ts'
@@ -52,7 +53,7 @@ export function hostileServer(): HostileServer {
     const { checkpoint } = await server.client.threads.getState(thread_id)
     const { checkpoint_id } = checkpoint
     const { cron_id } = await server.client.crons.create('notes', { schedule: '@yearly' })
-    const ids = { thread_id, run_id, checkpoint_id, cron_id, uuid: thread_id }
+    const ids = { thread_id, run_id, checkpoint_id, cron_id, delivery_id: v7(), uuid: thread_id }
     known = {
       ...ids,
       schedule: '@yearly',

@@ -48,7 +48,8 @@ eachStack((stack) => {
     const narrow = await server.request('GET', `/threads/${busy}/runs?select=run_id,waiting&status=pending&limit=1`)
     expect(await narrow.json()).toEqual([{ run_id: later, waiting }])
 
-    expect(waits(first)).toEqual([undefined])
+    // Where the worker was just looking for runs, it found it there.
+    expect([undefined, 'no_free_slot']).toContain(waits(first)[0]?.reason)
     expect(waits(second)).toEqual([behind(1)])
     expect(waits(third)).toEqual([behind(2)])
     expect(waits(later)).toEqual([{ ...behind(3), reason: 'not_before' }])

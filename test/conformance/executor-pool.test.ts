@@ -57,7 +57,8 @@ async function hold(bench: Bench, more: { suspect?: boolean } = {}) {
   const here = join(folder, crypto.randomUUID())
   const gate = join(folder, crypto.randomUUID())
   const handle = bench.executor.run(bench.job('graph', { input: { here, gate } }, more), bench.sink())
-  const pid = await until('the node waits', () => existsSync(here) && Number(readFileSync(here, 'utf8')))
+  // For a moment it is there and empty.
+  const pid = await until('the node waits', () => existsSync(here) && (Number(readFileSync(here, 'utf8')) || undefined))
   const go = async () => {
     writeFileSync(gate, '')
     return valuesOf(await handle.outcome)

@@ -60,7 +60,7 @@ export const operations: readonly Operation[] = Object.entries(document.paths).f
       params: parameters.filter((parameter) => parameter.in === 'path'),
       query: parameters.filter((parameter) => parameter.in === 'query'),
       ...(one && { body: one }),
-      streams: 'text/event-stream' in (responses['200']?.content ?? {}),
+      streams: 'text/event-stream' in (responses['200']?.content ?? {}) || '101' in responses,
     }))
   }),
 )
