@@ -17,7 +17,7 @@ import { isServed } from './served.ts'
 /** What the Node server passes along with a request. */
 export interface NodeBindings {
   incoming?: IncomingMessage
-  outgoing?: Pick<ServerResponse, 'destroy'>
+  outgoing?: ServerResponse
   /** Given where the request asks for a WebSocket. */
   upgrade?: Exchange['upgrade']
 }
@@ -86,6 +86,7 @@ export function createHttp(
       signal: () => request.signal,
       upgrade,
       cut: outgoing && (() => outgoing.destroy()),
+      outgoing,
       observe,
     }
   }

@@ -1,12 +1,13 @@
 // Turns what a handler gave, or what it threw, into a response. In charge of the one exit for errors; headers go in as a
 // plain object at once, because the Node server writes those without building a Headers object.
 
+import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import { lateStream } from './late.ts'
 import { type AnyReply, kindOf, type ReplyHeaders, type SocketReply } from './reply.ts'
 import type { Socket } from './sockets.ts'
-import { eventStream } from './sse.ts'
+import { eventStream, writeEvents } from './sse.ts'
 
 /** One request and what its answer carries in any case. */
 export interface Exchange {
@@ -21,6 +22,8 @@ export interface Exchange {
   upgrade?: ((open: (socket: Socket) => void) => void) | undefined
   /** Breaks the connection, where there is one. */
   cut?: (() => void) | undefined
+  /** Node's response, where there is one. */
+  outgoing?: ServerResponse | undefined
   observe: Observe
 }
 
@@ -82,7 +85,12 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   delete headers.connection
   if ('source' in given) {
     headers['content-type'] = 'text/event-stream'
-    const { cut } = exchange
+    const { cut, outgoing } = exchange
+    if (outgoing && !head) {
+      outgoing.writeHead(status, headers).flushHeaders()
+      writeEvents(given.source, outgoing, { failed })
+      return new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
+    }
     // Begun even where nobody reads it, so that it lets go of what it holds.
     const signal = head ? AbortSignal.abort() : exchange.signal()
     const body = eventStream(given.source, { signal, cut, failed })

@@ -1,6 +1,7 @@
 // Writes a stream of server-sent events. In charge of framing, joining events that come together into one chunk,
 // heartbeats, backpressure, and of letting go of the source when the reader has gone or has stopped reading.
 
+import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 import type { SseEvent, SseSource } from './reply.ts'
 
@@ -21,6 +22,8 @@ export interface SseOptions {
 
 const HEARTBEAT = Buffer.from(': heartbeat\n\n')
 const JOINED_CHARS = 64 * 1024
+const UNREAD_BYTES = 1024 * 1024
+const STALLED_MS = 30_000
 const PIECE_BYTES = 64 * 1024
 // what some readers take for the end of a line; in JSON text they stand only between tokens or inside strings
 const LINE_BREAK = /[\n\r\u0085\u2028\u2029]/
@@ -37,171 +40,245 @@ export function frame({ id, event, data }: SseEvent): string {
 
 /** The bytes of the events of a source. Ends when the source ends; breaks when it fails. */
 export function eventStream(source: SseSource, options: SseOptions = {}): ReadableStream<Uint8Array> {
-  const { heartbeatMs = 5000, unreadBytes = 1024 * 1024, stalledMs = 30_000 } = options
-  const gone = new AbortController()
-  const begin = (): AsyncIterator<SseEvent> =>
-    (typeof source === 'function' ? source(gone.signal) : source)[Symbol.asyncIterator]()
-  let iterator: AsyncIterator<SseEvent> | undefined
-  let writer: Writer | undefined
-
+  const { unreadBytes = UNREAD_BYTES, signal, cut } = options
+  let stream: EventStream | undefined
   const leave = () => {
-    if (gone.signal.aborted) return
-    gone.abort()
-    options.signal?.removeEventListener('abort', hangUp)
-    writer?.stop()
-    // a source that waits answers only after its wait, so this is not awaited
-    iterator?.return?.().catch(() => {})
+    signal?.removeEventListener('abort', hangUp)
+    stream?.leave()
   }
   let hangUp = leave
-
-  const pump = async (out: Writer, events: AsyncIterator<SseEvent>, controller: Controller) => {
-    try {
-      while (!gone.signal.aborted) {
-        const next = await events.next()
-        if (next.done || gone.signal.aborted) break
-        out.write(frame(next.value))
-        const room = out.room()
-        if (room) await room
-      }
-      if (gone.signal.aborted) return
-      out.stop()
-      controller.close()
-      options.signal?.removeEventListener('abort', hangUp)
-    } catch (error) {
-      if (gone.signal.aborted) return
-      if (!(error instanceof ApiError && error.code === 'shutting_down')) options.failed?.(error)
-      leave()
-      breakOff(controller)
-    }
-  }
-  const breakOff = (controller: Controller) => {
-    if (options.cut) options.cut()
-    else controller.error(new Error('The stream broke off. Resume it with Last-Event-ID.'))
-  }
-
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        if (options.signal?.aborted) {
-          gone.abort()
-          unread(begin())
+        if (signal?.aborted) {
+          unread(source)
           return controller.close()
         }
-        iterator = begin()
-        writer = createWriter(controller, { heartbeatMs, stalledMs }, () => {
-          leave()
-          breakOff(controller)
+        stream = new EventStream(source, options, {
+          room: () => controller.desiredSize ?? 0,
+          write: (bytes) => controller.enqueue(bytes),
+          end() {
+            signal?.removeEventListener('abort', hangUp)
+            controller.close()
+          },
+          breakOff() {
+            signal?.removeEventListener('abort', hangUp)
+            if (cut) cut()
+            else controller.error(new Error('The stream broke off. Resume it with Last-Event-ID.'))
+          },
         })
         hangUp = () => {
-          if (gone.signal.aborted) return
           leave()
           controller.close()
         }
-        options.signal?.addEventListener('abort', hangUp)
-        void pump(writer, iterator, controller)
+        signal?.addEventListener('abort', hangUp)
       },
-      pull: () => writer?.drained(),
+      pull: () => stream?.drained(),
       cancel: leave,
     },
     { highWaterMark: unreadBytes, size: (chunk) => chunk.byteLength },
   )
 }
 
+/** Writes the events of a source to a response of Node's whose head is written: to rest there costs less than in a stream. */
+export function writeEvents(source: SseSource, outgoing: ServerResponse, options: SseOptions = {}): void {
+  if (outgoing.destroyed) {
+    unread(source)
+    return
+  }
+  const out = new NodeOut(outgoing, options.unreadBytes ?? UNREAD_BYTES)
+  const stream = new EventStream(source, options, out)
+  outgoing.on('drain', () => {
+    out.drain()
+    if (out.room() > 0) stream.drained()
+  })
+  outgoing.on('close', () => stream.leave())
+}
+
 /** Ends what nobody will read. It is begun first: a generator that never began would not close what it was given. */
-function unread(events: AsyncIterator<SseEvent>): void {
+function unread(source: SseSource): void {
+  const events = (typeof source === 'function' ? source(AbortSignal.abort()) : source)[Symbol.asyncIterator]()
   events.next().catch(() => {})
   events.return?.().catch(() => {})
 }
 
-type Controller = ReadableStreamDefaultController<Uint8Array>
-
-interface Writer {
-  write(frame: string): void
-  /** A promise of room, where there is none now. */
-  room(): Promise<void> | undefined
-  drained(): void
-  /** Sends what waits; nothing is written after it. */
-  stop(): void
+/** Where the bytes of a stream go. */
+interface Out {
+  /** How many more may wait there to be read. */
+  room(): number
+  write(bytes: Uint8Array): void
+  /** Ends it, after what waits. */
+  end(): void
+  /** Ends it so that nobody takes what came for all. */
+  breakOff(): void
 }
 
-/** Writes frames: the first at once, those that follow in the same turn of the event loop together at its end. */
-function createWriter(
-  controller: Controller,
-  times: { heartbeatMs: number; stalledMs: number },
-  stalled: () => void,
-): Writer {
-  let joined = ''
-  let turn: NodeJS.Immediate | undefined
-  let lastWrite = performance.now()
-  let waiting: (() => void) | undefined
-  let stallTimer: NodeJS.Timeout | undefined
-  let stopped = false
+/** Hands over a piece when the one before was taken, as a stream would. */
+class NodeOut implements Out {
+  #outgoing: ServerResponse
+  #room: number
+  #waiting: Uint8Array[] | undefined
 
-  const send = (bytes: Uint8Array) => {
-    // in pieces, so that a slow reader's progress through one big event can be seen
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) controller.enqueue(bytes.subarray(at, at + PIECE_BYTES))
-    lastWrite = performance.now()
+  constructor(outgoing: ServerResponse, unreadBytes: number) {
+    this.#outgoing = outgoing
+    this.#room = unreadBytes
   }
-  const watch = (unread: number | null) => {
-    stallTimer = setTimeout(() => {
-      if (controller.desiredSize === unread) stalled()
-      else watch(controller.desiredSize)
-    }, times.stalledMs)
-  }
-  const flush = () => {
-    if (joined === '') return
-    const text = joined
-    joined = ''
-    send(Buffer.from(text))
-  }
-  const endOfTurn = () => {
-    turn = undefined
-    if (joined === '') return
-    flush()
-    turn = setImmediate(endOfTurn)
-  }
-  const beat = () => {
-    const silence = performance.now() - lastWrite
-    const full = (controller.desiredSize ?? 0) <= 0
-    if (silence >= times.heartbeatMs && !full) send(HEARTBEAT)
-    heart = setTimeout(beat, silence >= times.heartbeatMs ? times.heartbeatMs : times.heartbeatMs - silence)
-  }
-  let heart = setTimeout(beat, times.heartbeatMs)
 
-  return {
-    write(text) {
-      if (stopped) return
-      joined += text
-      if (turn && joined.length < JOINED_CHARS) return
-      flush()
-      turn ??= setImmediate(endOfTurn)
-    },
-    room() {
-      if ((controller.desiredSize ?? 0) > joined.length || stopped) return undefined
-      flush()
-      watch(controller.desiredSize)
-      return new Promise((resolve) => {
-        waiting = resolve
-      })
-    },
-    drained() {
-      clearTimeout(stallTimer)
-      waiting?.()
-      waiting = undefined
-    },
-    stop() {
-      if (stopped) return
-      stopped = true
-      clearTimeout(heart)
-      clearTimeout(stallTimer)
-      clearImmediate(turn)
-      try {
-        flush()
-      } catch {
-        // the stream is closed already: no one is there to read it
+  room(): number {
+    return this.#room
+  }
+
+  write(bytes: Uint8Array): void {
+    if (this.#waiting) {
+      this.#waiting.push(bytes)
+      this.#room -= bytes.byteLength
+    } else if (!this.#outgoing.destroyed && !this.#outgoing.write(bytes)) this.#waiting = []
+  }
+
+  drain(): void {
+    for (let bytes = this.#waiting?.shift(); bytes !== undefined; bytes = this.#waiting?.shift()) {
+      this.#room += bytes.byteLength
+      if (!this.#outgoing.write(bytes)) return
+    }
+    this.#waiting = undefined
+  }
+
+  end(): void {
+    for (const bytes of this.#waiting ?? []) this.#outgoing.write(bytes)
+    this.#waiting = undefined
+    this.#outgoing.end()
+  }
+
+  breakOff(): void {
+    this.#outgoing.destroy()
+  }
+}
+
+/** One stream. Writes the first frame at once, those that follow in the same turn of the event loop together at its end. */
+class EventStream {
+  #out: Out
+  #options: SseOptions
+  #events: AsyncIterator<SseEvent>
+  #gone: AbortController | undefined
+  #over = false
+  #joined = ''
+  #turn: NodeJS.Immediate | undefined
+  #lastWrite = performance.now()
+  #waiting: (() => void) | undefined
+  #heart: NodeJS.Timeout
+  #stallTimer: NodeJS.Timeout | undefined
+
+  constructor(source: SseSource, options: SseOptions, out: Out) {
+    this.#out = out
+    this.#options = options
+    if (typeof source === 'function') this.#gone = new AbortController()
+    const made = typeof source === 'function' ? source((this.#gone as AbortController).signal) : source
+    this.#events = made[Symbol.asyncIterator]()
+    this.#heart = setTimeout(EventStream.#beat, this.#heartbeatMs, this)
+    void this.#pump()
+  }
+
+  /** Lets go of the source: nobody reads any more. */
+  leave(): void {
+    if (this.#over) return
+    this.#stop()
+    this.#gone?.abort()
+    // a source that waits answers only after its wait, so this is not awaited
+    this.#events.return?.().catch(() => {})
+  }
+
+  /** There is room again. */
+  drained(): void {
+    clearTimeout(this.#stallTimer)
+    this.#waiting?.()
+    this.#waiting = undefined
+  }
+
+  get #heartbeatMs(): number {
+    return this.#options.heartbeatMs ?? 5000
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      while (!this.#over) {
+        const next = await this.#events.next()
+        if (next.done || this.#over) break
+        this.#write(frame(next.value))
+        if (this.#out.room() <= this.#joined.length && !this.#over) await this.#room()
       }
-      waiting?.()
-      waiting = undefined
-    },
+      if (this.#over) return
+      this.#flush()
+      this.#stop()
+      this.#out.end()
+    } catch (error) {
+      if (this.#over) return
+      if (!(error instanceof ApiError && error.code === 'shutting_down')) this.#options.failed?.(error)
+      this.#breakOff()
+    }
+  }
+
+  #breakOff(): void {
+    this.leave()
+    this.#out.breakOff()
+  }
+
+  #write(text: string): void {
+    this.#joined += text
+    if (this.#turn && this.#joined.length < JOINED_CHARS) return
+    this.#flush()
+    this.#turn ??= setImmediate(EventStream.#endOfTurn, this)
+  }
+
+  static #endOfTurn(stream: EventStream): void {
+    stream.#turn = undefined
+    if (stream.#joined === '') return
+    stream.#flush()
+    stream.#turn = setImmediate(EventStream.#endOfTurn, stream)
+  }
+
+  #flush(): void {
+    if (this.#joined === '') return
+    const text = this.#joined
+    this.#joined = ''
+    this.#send(Buffer.from(text))
+  }
+
+  #send(bytes: Uint8Array): void {
+    // in pieces, so that a slow reader's progress through one big event can be seen
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) this.#out.write(bytes.subarray(at, at + PIECE_BYTES))
+    this.#lastWrite = performance.now()
+  }
+
+  static #beat(stream: EventStream): void {
+    const silence = performance.now() - stream.#lastWrite
+    const due = stream.#heartbeatMs
+    if (silence >= due && stream.#out.room() > 0) stream.#send(HEARTBEAT)
+    stream.#heart = setTimeout(EventStream.#beat, silence >= due ? due : due - silence, stream)
+  }
+
+  #room(): Promise<void> {
+    this.#flush()
+    this.#watch()
+    return new Promise((resolve) => {
+      this.#waiting = resolve
+    })
+  }
+
+  #watch(): void {
+    const room = this.#out.room()
+    this.#stallTimer = setTimeout(() => {
+      if (this.#out.room() === room) this.#breakOff()
+      else this.#watch()
+    }, this.#options.stalledMs ?? STALLED_MS)
+  }
+
+  /** Nothing is written after it. */
+  #stop(): void {
+    this.#over = true
+    clearTimeout(this.#heart)
+    clearTimeout(this.#stallTimer)
+    clearImmediate(this.#turn)
+    this.#waiting?.()
+    this.#waiting = undefined
   }
 }

@@ -3,9 +3,7 @@
 import * as contract from '../contract/thread-events.ts'
 import * as threads from '../db/threads.ts'
 import { createCommands } from '../runs/commands.ts'
-import type { Session } from '../runs/session.ts'
 import type { HttpDeps } from './deps.ts'
-import type { SseSource } from './reply.ts'
 import { on, type Route, socket, sse } from './route.ts'
 import { fromHeaders } from './runs.ts'
 import { serveThreadSocket } from './thread-socket.ts'
@@ -20,7 +18,7 @@ export function threadEventRoutes(deps: HttpDeps): Route[] {
       const { since, ...wanted } = body
       const session = engine.session(params.thread_id, visible)
       session.subscribe('events', wanted, { since })
-      return sse(sourceOf(session))
+      return sse(session.frames())
     }),
     // A thread that is not there is no mistake: the command that makes it comes over this connection.
     on(contract.openThreadSocket, ({ params: { thread_id }, visible, headers, requestId }) => {
@@ -37,8 +35,3 @@ export function threadEventRoutes(deps: HttpDeps): Route[] {
     }),
   ]
 }
-
-const sourceOf = (session: Session): SseSource =>
-  async function* events(signal) {
-    for await (const { id, method, text } of session.frames(signal)) yield { id, event: method, data: text }
-  }

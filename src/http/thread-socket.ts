@@ -32,8 +32,10 @@ export function serveThreadSocket(socket: Socket, deps: ThreadSocketDeps): void 
 
   async function pump(): Promise<void> {
     try {
-      for await (const { text } of session.frames(socket.signal)) {
-        const room = socket.send(text)
+      const frames = session.frames()
+      socket.signal.addEventListener('abort', () => void frames.return())
+      for await (const { data } of frames) {
+        const room = socket.send(data)
         if (room) await room
       }
       socket.close(closeCodeOf(404), 'The thread was deleted.')

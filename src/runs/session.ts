@@ -8,15 +8,14 @@ import { ApiError } from '../errors.ts'
 import { decodeBatch, type LoggedEvent } from './log.ts'
 import { frameOf, idOf, logSeqOf, type ThreadEvent } from './protocol.ts'
 import { type Hears, hearsOf, type Subscription } from './subscription.ts'
-import type { Tail, Tails } from './tails.ts'
+import type { Listener, Tail, Tails } from './tails.ts'
 import { createTranslator, type Translate } from './translate.ts'
 
-/** An event as a connection sends it. */
+/** An event as a connection sends it: its id, its method, and the whole of it as JSON text. */
 export interface SentFrame {
   id: string
-  method: string
-  /** The whole event as JSON text. */
-  text: string
+  event: string
+  data: string
 }
 
 export interface Session {
@@ -27,26 +26,28 @@ export interface Session {
   unsubscribe(id: string): boolean
   /** How many there are. */
   size(): number
-  /** What the subscriptions hear, an event once however many hear it. To be called once. Ends when the thread is deleted, or the
-   *  signal aborts; throws `thread_not_found` for a thread that the caller may not see, `shutting_down` when the server ends it. */
-  frames(signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined>
+  /** What the subscriptions hear, an event once however many hear it. To be called once. Ends when the thread is deleted, or at
+   *  once when `return` is called; throws `thread_not_found` for a thread that the caller may not see, `shutting_down` when the
+   *  server ends it. */
+  frames(): AsyncGenerator<SentFrame, void, undefined>
 }
 
 interface Subscriber {
+  id: string
   hears: Hears
   since: number
   /** `live` once it has heard what it missed. */
   state: 'joining' | 'live' | 'gone'
   /** What asked for input before this does so no longer. */
   begun: number
-  begin: () => void
+  begin: (() => void) | undefined
 }
 
 /** Where a connection is in the log. */
 interface Place {
   /** Up to here everything was given to those who are live. */
   seq: number
-  translate: Translate
+  translate: Translate | undefined
 }
 
 export interface SessionDeps {
@@ -70,93 +71,97 @@ export function createSession(
   options: { waits: boolean } = { waits: false },
 ): Session {
   const { hangUps } = deps
-  const subscribers = new Map<string, Subscriber>()
-  let joining: Subscriber[] = []
+  let subscribers: readonly Subscriber[] = []
+  let joining: readonly Subscriber[] = []
   /** The thread is not there: nothing can come before what a subscription asks for. */
   let isParked = false
-  let wake: () => void = () => {}
+  let hasLeft = false
+  let waiting: (() => void) | undefined
 
-  async function* frames(signal: AbortSignal): AsyncGenerator<SentFrame, void, undefined> {
-    const stop = new AbortController()
-    const leave = () => {
-      stop.abort()
-      wake()
-    }
-    signal.addEventListener('abort', leave)
-    const stay = hangUps.on(leave)
+  const wake = (): void => waiting?.()
+  const isOver = () => hasLeft || hangUps.hangingUp()
+  const woken = () =>
+    new Promise<void>((resolve) => {
+      waiting = resolve
+    })
+
+  async function* tell(): AsyncGenerator<SentFrame, void, undefined> {
+    const stay = hangUps.on(wake)
     let tail: Tail | undefined
+    let listener: Listener | undefined
     try {
-      if (signal.aborted || hangUps.hangingUp()) leave()
-      while (joining.length === 0 && !stop.signal.aborted) await woken()
-      if (!stop.signal.aborted) {
-        tail = await deps.tails.open(threadId)
-        const start = await found(tail, stop.signal)
-        if (start !== undefined) yield* follow(tail, start, stop.signal)
+      while (joining.length === 0 && !isOver()) await woken()
+      if (!isOver()) tail = await deps.tails.open(threadId)
+      const start = tail && (await found(tail))
+      if (tail !== undefined && start !== undefined) {
+        welcome(start)
+        const place: Place = { seq: start.after, translate: undefined }
+        listener = tail.listen(start.after, { untilGone: true, wake })
+        while (!isOver()) {
+          const [late, ...others] = joining
+          if (late !== undefined) {
+            joining = others
+            const from = await beginning(late.since)
+            if (from === undefined) return
+            late.begun = from.begun
+            begun(late)
+            yield* replay(tail, late, from.after, place.seq)
+            enter(late, from.begun)
+          } else if (listener.ready()) {
+            const items = await listener.take()
+            if (items === undefined) break
+            for (const item of items) {
+              if ('gone' in item) return
+              if ('seq' in item) yield* live(item, place)
+              if (isOver()) break
+            }
+          } else await woken()
+        }
       }
-      if (hangUps.hangingUp() && !signal.aborted) throw new ApiError('shutting_down')
+      if (hangUps.hangingUp() && !hasLeft) throw new ApiError('shutting_down')
     } finally {
-      signal.removeEventListener('abort', leave)
       stay()
-      stop.abort()
+      listener?.close()
       tail?.close()
     }
+  }
+
+  /** What those who are here missed comes before what happens: nothing can overtake it. */
+  function welcome(start: events.Beginning & { since: number }): void {
+    const first = joining.filter(({ since }) => since >= start.since)
+    joining = joining.filter((subscriber) => !first.includes(subscriber))
+    for (const subscriber of first) enter(subscriber, start.begun)
   }
 
   const beginning = (since: number) => events.beginningOf(deps.db, threadId, logSeqOf(since), visible)
   const earliest = () => Math.min(...joining.map(({ since }) => since))
 
-  /** Where to begin, once the thread is there; undefined where it is not, or the signal aborts first. */
-  async function found(tail: Tail, signal: AbortSignal): Promise<(events.Beginning & { since: number }) | undefined> {
+  /** Where to begin, once the thread is there; undefined where it is not, or the connection ends first. */
+  async function found(tail: Tail): Promise<(events.Beginning & { since: number }) | undefined> {
     const since = earliest()
     const start = await beginning(since)
     if (start !== undefined) return { ...start, since }
     if (!options.waits) return undefined
     isParked = true
-    for (const { begin } of joining) begin()
-    for await (const _ of tail.follow(0, { caughtUp: false, signal })) {
-      const late = await beginning(earliest())
-      // It is there, and not for this caller.
-      if (late === undefined) throw new ApiError('thread_not_found')
-      isParked = false
-      return { ...late, since: earliest() }
-    }
-    return undefined
-  }
-
-  async function* follow(
-    tail: Tail,
-    start: events.Beginning & { since: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<SentFrame, void, undefined> {
-    // What those who are here missed comes before what happens: nothing can overtake it.
-    const first = joining.filter(({ since }) => since >= start.since)
-    joining = joining.filter((subscriber) => !first.includes(subscriber))
-    for (const subscriber of first) enter(subscriber, start.begun)
-    const place: Place = { seq: start.after, translate: createTranslator() }
-    const items = tail.follow(start.after, { caughtUp: false, untilGone: true, signal })
-    let next = items.next()
+    for (const subscriber of joining) begun(subscriber)
+    const listener = tail.listen(0, { untilGone: false, wake })
     try {
-      while (!signal.aborted) {
-        const late = joining.shift()
-        if (late !== undefined) {
-          const from = await beginning(late.since)
-          if (from === undefined) return
-          late.begun = from.begun
-          late.begin()
-          yield* replay(tail, late, from.after, place.seq)
-          enter(late, from.begun)
-          continue
+      while (!isOver()) {
+        if (!listener.ready()) await woken()
+        const items = await listener.take()
+        if (items === undefined) return undefined
+        for (const _ of items) {
+          const late = await beginning(earliest())
+          // It is there, and not for this caller.
+          if (late === undefined) throw new ApiError('thread_not_found')
+          isParked = false
+          return { ...late, since: earliest() }
         }
-        const item = await nextOrWoken(next)
-        if (item === undefined) continue
-        if (item.done || 'gone' in item.value) return
-        next = items.next()
-        if ('seq' in item.value) yield* live(item.value, place)
       }
     } finally {
-      next.catch(() => {})
-      void items.return(undefined).catch(() => {})
+      listener.close()
     }
+    return undefined
   }
 
   /** What a subscription missed, up to the place that the others are at. */
@@ -185,9 +190,10 @@ export function createSession(
 
   /** An event is told once, however many hear it, unless they hear it under different namespaces. */
   function* live(logged: LoggedEvent, place: Place): Generator<SentFrame, void, undefined> {
+    place.translate ??= createTranslator()
     for (const event of place.translate(logged)) {
       const told = new Set<string>()
-      for (const subscriber of subscribers.values()) {
+      for (const subscriber of subscribers) {
         const namespace = subscriber.state === 'live' ? heard(subscriber, event) : undefined
         if (namespace === undefined || told.has(namespace.join('|'))) continue
         told.add(namespace.join('|'))
@@ -197,36 +203,36 @@ export function createSession(
     place.seq = logged.seq
   }
 
-  const woken = () =>
-    new Promise<void>((resolve) => {
-      wake = resolve
-    })
-
-  /** The next item; undefined where a subscription comes first. */
-  const nextOrWoken = <T>(next: Promise<T>): Promise<T | undefined> =>
-    new Promise((resolve, reject) => {
-      wake = () => resolve(undefined)
-      next.then(resolve, reject)
-    })
-
   function unsubscribe(id: string): boolean {
-    const subscriber = subscribers.get(id)
-    if (subscriber) subscriber.state = 'gone'
-    return subscribers.delete(id)
+    const subscriber = subscribers.find((one) => one.id === id)
+    if (subscriber === undefined) return false
+    subscriber.state = 'gone'
+    subscribers = subscribers.filter((one) => one !== subscriber)
+    return true
   }
 
   return {
     subscribe(id, wanted, { since = 0, begin } = {}) {
       unsubscribe(id)
-      const subscriber: Subscriber = { hears: hearsOf(wanted), since, state: 'joining', begun: 0, begin: once(begin) }
-      subscribers.set(id, subscriber)
-      joining.push(subscriber)
-      if (isParked) subscriber.begin()
+      const subscriber: Subscriber = { id, hears: hearsOf(wanted), since, state: 'joining', begun: 0, begin }
+      subscribers = subscribers.concat(subscriber)
+      joining = joining.concat(subscriber)
+      if (isParked) begun(subscriber)
       wake()
     },
     unsubscribe,
-    size: () => subscribers.size,
-    frames,
+    size: () => subscribers.length,
+    frames() {
+      const told = tell()
+      const { return: end } = told
+      // A generator that waits would hear of it only after its wait.
+      told.return = (value) => {
+        hasLeft = true
+        wake()
+        return end.call(told, value)
+      }
+      return told
+    },
   }
 }
 
@@ -247,17 +253,15 @@ export function createHangUps(): HangUps & { hangUp(): void } {
   }
 }
 
-function once(act: () => void = () => {}): () => void {
-  let done = false
-  return () => {
-    if (!done) act()
-    done = true
-  }
+/** Says once that a subscription begins. */
+function begun(subscriber: Subscriber): void {
+  subscriber.begin?.()
+  subscriber.begin = undefined
 }
 
-function enter(subscriber: Subscriber, begun: number): void {
-  subscriber.begun = begun
-  subscriber.begin()
+function enter(subscriber: Subscriber, since: number): void {
+  subscriber.begun = since
+  begun(subscriber)
   if (subscriber.state === 'joining') subscriber.state = 'live'
 }
 
@@ -268,6 +272,6 @@ function heard({ hears, since, state, begun }: Subscriber, event: ThreadEvent): 
 
 const sent = (event: ThreadEvent, namespace: readonly string[]): SentFrame => ({
   id: idOf(event),
-  method: event.method,
-  text: frameOf(event, namespace),
+  event: event.method,
+  data: frameOf(event, namespace),
 })

@@ -21,6 +21,15 @@ export interface Gone {
   gone: true
 }
 
+/** Follows for one who waits by itself. */
+export interface Listener {
+  /** True when there may be something to take. */
+  ready(): boolean
+  /** What comes next, perhaps nothing; undefined once everything closes. To be read to its end before the next. */
+  take(): Promise<Iterable<LoggedEvent | Ended | Gone> | undefined>
+  close(): void
+}
+
 /** A follower that leaves more than this unread reads it from the log later instead. */
 const MAX_BUFFERED = 1024 * 1024
 interface Follower {
@@ -28,7 +37,7 @@ interface Follower {
   behind: boolean
   untilGone: boolean
   /** Runs whose end it was told of. */
-  ends: Set<string>
+  ends: Set<string> | undefined
   queue: (events.EventBatch | Ended | Gone)[]
   buffered: number
   wake: () => void
@@ -45,7 +54,8 @@ interface Want {
 export class Shared {
   readonly threadId: string
   readonly ready: Promise<void>
-  readonly waiting = new Map<string, Set<(status: string | undefined) => void>>()
+  /** Who waits for the ends of runs. */
+  waiting: Map<string, Set<(status: string | undefined) => void>> | undefined
   users = 0
   #db: Db
   #followers = new Set<Follower>()
@@ -95,12 +105,12 @@ export class Shared {
 
   /** A run has ended. `inLog`: its last events did not come along, they are in the log. */
   end(ended: Ended, inLog = true): void {
-    for (const told of this.waiting.get(ended.ended) ?? []) told(ended.status)
+    for (const told of this.waiting?.get(ended.ended) ?? []) told(ended.status)
     if (inLog) this.#outdate()
     for (const follower of this.#followers) {
       // A thread's followers are told by its log alone, and anybody once.
-      if (follower.untilGone || follower.ends.has(ended.ended)) continue
-      follower.ends.add(ended.ended)
+      if (follower.untilGone || follower.ends?.has(ended.ended)) continue
+      follower.ends = (follower.ends ?? new Set()).add(ended.ended)
       follower.behind ||= inLog
       follower.queue.push(ended)
       follower.wake()
@@ -135,16 +145,18 @@ export class Shared {
     this.#stopped = true
     this.#unsubscribe?.()
     for (const follower of this.#followers) follower.wake()
-    for (const waiting of [...this.waiting.values()]) for (const told of [...waiting]) told(undefined)
+    for (const waiting of [...(this.waiting?.values() ?? [])]) for (const told of [...waiting]) told(undefined)
   }
 
   async whenEnded(runId: string, signal?: AbortSignal): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
-      const told = this.waiting.get(runId) ?? new Set()
-      this.waiting.set(runId, told)
+      this.waiting ??= new Map()
+      const waiting = this.waiting
+      const told = waiting.get(runId) ?? new Set()
+      waiting.set(runId, told)
       const done = (status: string | undefined) => {
         told.delete(tell)
-        if (told.size === 0) this.waiting.delete(runId)
+        if (told.size === 0) waiting.delete(runId)
         signal?.removeEventListener('abort', stop)
         if (this.#stopped) reject(new ApiError('shutting_down'))
         else resolve(status)
@@ -161,54 +173,61 @@ export class Shared {
     after: number,
     { caughtUp, untilGone = false, signal }: { caughtUp: boolean; untilGone?: boolean; signal?: AbortSignal },
   ): AsyncGenerator<LoggedEvent | Ended | Gone, void, undefined> {
-    const follower: Follower = {
-      after,
-      behind: !caughtUp,
-      untilGone,
-      ends: new Set(),
-      queue: [],
-      buffered: 0,
-      wake: () => {},
-    }
-    this.#followers.add(follower)
-    const wake = () => follower.wake()
-    signal?.addEventListener('abort', wake)
+    let wake = () => {}
+    const follower = this.#enter(after, { caughtUp, untilGone, wake: () => wake() })
+    const abort = () => wake()
+    signal?.addEventListener('abort', abort)
     try {
       while (!signal?.aborted && !this.#stopped) {
-        if (follower.behind) {
-          follower.behind = false
-          const page = await this.read(follower.after)
-          if (page.more) follower.behind = true
-          for (const batch of page.batches) yield* this.#advance(follower, batch)
-          continue
-        }
-        const item = follower.queue.shift()
-        if (item === undefined) {
+        if (follower.behind) yield* await this.#catchUp(follower)
+        else if (follower.queue.length > 0) yield* this.#next(follower)
+        else
           await new Promise<void>((resolve) => {
-            follower.wake = resolve
-            if (signal?.aborted || follower.behind) resolve()
+            wake = resolve
           })
-        } else if (!('batch' in item)) {
-          yield item
-        } else {
-          follower.buffered -= item.batch.length
-          // A gap: what lies between is in the log, and this batch with it, since it was sent after its commit.
-          if (item.first_seq > follower.after + 1) follower.behind = true
-          else yield* this.#advance(follower, item)
-        }
       }
     } finally {
-      signal?.removeEventListener('abort', wake)
+      signal?.removeEventListener('abort', abort)
       this.#followers.delete(follower)
     }
   }
 
-  *#advance(follower: Follower, batch: events.EventBatch): Generator<LoggedEvent, void, undefined> {
-    if (batch.last_seq <= follower.after) return
-    for (const event of decodeBatch(batch, follower.after)) {
-      follower.after = event.seq
-      yield event
+  listen(after: number, how: { untilGone: boolean; wake: () => void }): Listener {
+    const follower = this.#enter(after, { caughtUp: false, ...how })
+    return {
+      ready: () => this.#stopped || follower.behind || follower.queue.length > 0,
+      take: async () => {
+        if (this.#stopped) return undefined
+        return follower.behind ? this.#catchUp(follower) : this.#next(follower)
+      },
+      close: () => void this.#followers.delete(follower),
     }
+  }
+
+  #enter(after: number, how: { caughtUp: boolean; untilGone: boolean; wake: () => void }): Follower {
+    const { caughtUp, untilGone, wake } = how
+    const follower: Follower = { after, behind: !caughtUp, untilGone, ends: undefined, queue: [], buffered: 0, wake }
+    this.#followers.add(follower)
+    return follower
+  }
+
+  async #catchUp(follower: Follower): Promise<Iterable<LoggedEvent>> {
+    follower.behind = false
+    const page = await this.read(follower.after)
+    if (page.more) follower.behind = true
+    return advance(follower, page.batches)
+  }
+
+  /** What is first in the queue. */
+  #next(follower: Follower): Iterable<LoggedEvent | Ended | Gone> {
+    const item = follower.queue.shift()
+    if (item === undefined) return []
+    if (!('batch' in item)) return [item]
+    follower.buffered -= item.batch.length
+    if (item.first_seq <= follower.after + 1) return advance(follower, [item])
+    // A gap: what lies between is in the log, and this batch with it, since it was sent after its commit.
+    follower.behind = true
+    return []
   }
 
   /** The log after a seq. However many ask, one read is under way, and the next one serves all who came meanwhile. */
@@ -252,6 +271,16 @@ export class Shared {
         for (const { reject } of left) reject(error)
         return
       }
+    }
+  }
+}
+
+function* advance(follower: Follower, batches: readonly events.EventBatch[]): Generator<LoggedEvent, void, undefined> {
+  for (const batch of batches) {
+    if (batch.last_seq <= follower.after) continue
+    for (const event of decodeBatch(batch, follower.after)) {
+      follower.after = event.seq
+      yield event
     }
   }
 }

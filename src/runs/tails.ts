@@ -9,9 +9,9 @@ import * as runs from '../db/runs.ts'
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
 import type { LoggedEvent } from './log.ts'
-import { type Ended, type Gone, Shared } from './tail.ts'
+import { type Ended, type Gone, type Listener, Shared } from './tail.ts'
 
-export { type Ended, type Gone, threadChannel } from './tail.ts'
+export { type Ended, type Gone, type Listener, threadChannel } from './tail.ts'
 
 export interface Tail {
   /** The thread's events after `after`, in order, and word of runs that ended; goes on until `signal` aborts or the
@@ -21,6 +21,8 @@ export interface Tail {
     after: number,
     options: { caughtUp: boolean; untilGone?: boolean; signal?: AbortSignal },
   ): AsyncGenerator<LoggedEvent | Ended | Gone, void, undefined>
+  /** The same for one who rests for long: `wake` is called when there may be something to take. Close it. */
+  listen(after: number, how: { untilGone: boolean; wake: () => void }): Listener
   /** Resolves when the run has ended, with its status; undefined when the signal aborts first. Rejects with
    *  `shutting_down` when everything closes. While it is waited for, followers are told of that end however it is noticed.
    *  `ask` has the database asked soon: the run may have ended before. */
@@ -71,12 +73,12 @@ export function createTails(
 
   async function lookForEnds(): Promise<void> {
     const watched = [...threads.values()]
-    const awaited = watched.flatMap((shared) => [...shared.waiting.keys()])
+    const awaited = watched.flatMap((shared) => [...(shared.waiting?.keys() ?? [])])
     if (awaited.length === 0) return
     const done = new Map((await runs.ended(deps.db, awaited)).map((row) => [row.run_id, row.status]))
     if (done.size === 0) return
     for (const shared of watched) {
-      for (const runId of shared.waiting.keys()) {
+      for (const runId of shared.waiting?.keys() ?? []) {
         const status = done.get(runId)
         if (status !== undefined) shared.end({ ended: runId, status })
       }
@@ -100,6 +102,13 @@ export function createTails(
     asking = false
   }
 
+  function leave(shared: Shared): void {
+    if (--shared.users > 0) return
+    threads.delete(shared.threadId)
+    shared.stop()
+  }
+
+  const use = { ask, leave }
   return {
     async open(threadId) {
       if (closed) throw new ApiError('shutting_down')
@@ -108,32 +117,15 @@ export function createTails(
         shared = new Shared(threadId, deps)
         threads.set(threadId, shared)
       }
-      const mine = shared
-      mine.users++
-      let open = true
-      const close = () => {
-        if (!open) return
-        open = false
-        if (--mine.users > 0) return
-        threads.delete(threadId)
-        mine.stop()
-      }
+      shared.users++
+      const tail = new Opened(shared, use)
       try {
-        await mine.ready
+        await shared.ready
       } catch (error) {
-        close()
+        tail.close()
         throw error
       }
-      return {
-        follow: (after, how) => mine.follow(after, how),
-        ended: (runId, how) => {
-          const ended = mine.whenEnded(runId, how.signal)
-          if (how.ask) ask()
-          return ended
-        },
-        read: (after) => mine.read(after),
-        close,
-      }
+      return tail
     },
     close() {
       closed = true
@@ -141,5 +133,41 @@ export function createTails(
       for (const shared of threads.values()) shared.stop()
       threads.clear()
     },
+  }
+}
+
+/** A thread as one of its users has it. */
+class Opened implements Tail {
+  #shared: Shared
+  #use: { ask(): void; leave(shared: Shared): void }
+  #isOpen = true
+
+  constructor(shared: Shared, use: { ask(): void; leave(shared: Shared): void }) {
+    this.#shared = shared
+    this.#use = use
+  }
+
+  follow(after: number, how: Parameters<Tail['follow']>[1]): ReturnType<Tail['follow']> {
+    return this.#shared.follow(after, how)
+  }
+
+  listen(after: number, how: Parameters<Tail['listen']>[1]): Listener {
+    return this.#shared.listen(after, how)
+  }
+
+  ended(runId: string, { ask, signal }: { ask: boolean; signal?: AbortSignal }): Promise<string | undefined> {
+    const ended = this.#shared.whenEnded(runId, signal)
+    if (ask) this.#use.ask()
+    return ended
+  }
+
+  read(after: number): Promise<events.Page> {
+    return this.#shared.read(after)
+  }
+
+  close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#use.leave(this.#shared)
   }
 }

@@ -74,16 +74,16 @@ const open = (tails: Tails, threadId: string): Session =>
 
 /** Hears a session from when it was subscribed to. */
 async function listen(session: Session, wants: Subscription, since: number) {
-  const stop = new AbortController()
+  const frames = session.frames()
   const seen: Seen[] = []
   const ended = (async () => {
-    for await (const { text } of session.frames(stop.signal)) seen.push(JSON.parse(text) as Seen)
+    for await (const { data } of frames) seen.push(JSON.parse(data) as Seen)
   })()
   await new Promise<void>((begin) => session.subscribe('one', wants, { since, begin }))
   return {
     seen,
     async leave() {
-      stop.abort()
+      await frames.return()
       await ended
     },
   }
@@ -228,10 +228,10 @@ test('subscriptions of one connection do not disturb each other: each hears its 
         const bus = createMemoryBus()
         const { threadId, tails, heard, begun, log } = await createThread(bus)
         const session = open(tails, threadId)
-        const stop = new AbortController()
+        const told = session.frames()
         const frames: Seen[] = []
         const ended = (async () => {
-          for await (const { text } of session.frames(stop.signal)) frames.push(JSON.parse(text) as Seen)
+          for await (const { data } of told) frames.push(JSON.parse(data) as Seen)
         })()
         const batches = runs.flatMap((one) => {
           const [own, other] = [v7(), v7()]
@@ -281,7 +281,7 @@ test('subscriptions of one connection do not disturb each other: each hears its 
             }),
           2_000,
         ).catch(() => {})
-        stop.abort()
+        await told.return()
         await ended
         tails.close()
         for (const one of subscribed) {
