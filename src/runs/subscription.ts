@@ -15,25 +15,27 @@ export interface Subscription {
 export type Hears = (event: ThreadEvent) => readonly string[] | undefined
 
 /** Makes a subscription's filter. */
-export function hearsOf({ channels, namespaces, depth }: Subscription): Hears {
-  const wanted = new Set(channels)
-  const isWanted = ({ method, channel = method }: ThreadEvent): boolean =>
-    wanted.has(channel) || (channel.startsWith('custom:') && wanted.has('custom'))
-  const reaches = (namespace: readonly string[]): boolean =>
-    namespaces === undefined ||
-    namespaces.length === 0 ||
-    namespaces.some(
-      (prefix) => isBelow(namespace, prefix) && (depth === undefined || namespace.length - prefix.length <= depth),
-    )
-  return (event) => {
-    if (!isWanted(event)) return undefined
+export const hearsOf =
+  (wanted: Subscription): Hears =>
+  (event) => {
+    if (!isWanted(wanted, event)) return undefined
     const { namespace, inTask, apart } = event
-    if (!inTask) return reaches(namespace) ? namespace : undefined
+    const reached = (one: readonly string[]) => reaches(wanted, one)
+    if (!inTask) return reached(namespace) ? namespace : undefined
     // Most clients take what a graph's own nodes say only under the namespace of the graph.
     const graph = namespace.slice(0, -1)
-    return (apart ? [namespace, graph] : [graph, namespace]).find(reaches)
+    return (apart ? [namespace, graph] : [graph, namespace]).find(reached)
   }
-}
+
+const isWanted = ({ channels }: Subscription, { method, channel = method }: ThreadEvent): boolean =>
+  channels.includes(channel) || (channel.startsWith('custom:') && channels.includes('custom'))
+
+const reaches = ({ namespaces, depth }: Subscription, namespace: readonly string[]): boolean =>
+  namespaces === undefined ||
+  namespaces.length === 0 ||
+  namespaces.some(
+    (prefix) => isBelow(namespace, prefix) && (depth === undefined || namespace.length - prefix.length <= depth),
+  )
 
 const isBelow = (namespace: readonly string[], prefix: readonly string[]): boolean =>
   prefix.every((segment, i) => {

@@ -58,7 +58,8 @@ export class Shared {
   waiting: Map<string, Set<(status: string | undefined) => void>> | undefined
   users = 0
   #db: Db
-  #followers = new Set<Follower>()
+  /** Replaced, never changed. */
+  #followers: readonly Follower[] = []
   #wants: Want[] = []
   #reading: { stale: boolean } | undefined
   #unsubscribe: (() => void) | undefined
@@ -80,7 +81,7 @@ export class Shared {
   }
 
   isFollowedUntilGone(): boolean {
-    return [...this.#followers].some(({ untilGone }) => untilGone)
+    return this.#followers.some(({ untilGone }) => untilGone)
   }
 
   /** The thread is deleted: nothing more will come. */
@@ -90,7 +91,7 @@ export class Shared {
 
   /** What every follower has seen at least; nothing new matters to a tail without followers. */
   position(): number {
-    return Math.min(Number.MAX_SAFE_INTEGER, ...[...this.#followers].map(({ after }) => after))
+    return Math.min(Number.MAX_SAFE_INTEGER, ...this.#followers.map(({ after }) => after))
   }
 
   #hear({ hint, body }: BusMessage): void {
@@ -188,7 +189,7 @@ export class Shared {
       }
     } finally {
       signal?.removeEventListener('abort', abort)
-      this.#followers.delete(follower)
+      this.#leave(follower)
     }
   }
 
@@ -200,15 +201,19 @@ export class Shared {
         if (this.#stopped) return undefined
         return follower.behind ? this.#catchUp(follower) : this.#next(follower)
       },
-      close: () => void this.#followers.delete(follower),
+      close: () => this.#leave(follower),
     }
   }
 
   #enter(after: number, how: { caughtUp: boolean; untilGone: boolean; wake: () => void }): Follower {
     const { caughtUp, untilGone, wake } = how
     const follower: Follower = { after, behind: !caughtUp, untilGone, ends: undefined, queue: [], buffered: 0, wake }
-    this.#followers.add(follower)
+    this.#followers = this.#followers.concat(follower)
     return follower
+  }
+
+  #leave(follower: Follower): void {
+    this.#followers = this.#followers.filter((one) => one !== follower)
   }
 
   async #catchUp(follower: Follower): Promise<Iterable<LoggedEvent>> {
