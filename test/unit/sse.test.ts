@@ -1,8 +1,12 @@
+import { once } from 'node:events'
+import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ApiError } from '../../src/errors.ts'
 import { lateStream } from '../../src/http/late.ts'
 import type { SseEvent } from '../../src/http/reply.ts'
-import { eventStream, frame } from '../../src/http/sse.ts'
+import { eventStream, frame, writeEvents } from '../../src/http/sse.ts'
+import { until } from '../support/until.ts'
 
 const event = (id: number, size = 1): SseEvent => ({ id: String(id), event: 'values', data: `"${'x'.repeat(size)}"` })
 const textOf = (value: Uint8Array | undefined) => Buffer.from(value ?? []).toString()
@@ -172,6 +176,74 @@ describe('a stream of events', () => {
     const reader = eventStream(source(), { failed }).getReader()
     expect(textOf((await reader.read()).value)).toBe(frame(event(1)))
     await expect(reader.read()).rejects.toThrow(/^The stream broke off\. Resume it with Last-Event-ID\.$/)
+    expect(failed).toHaveBeenCalledExactlyOnceWith(failure)
+  })
+})
+
+describe('events written to a response of Node', () => {
+  /** What a client gets of what `write` does. */
+  async function ask(write: (outgoing: ServerResponse) => void): Promise<IncomingMessage> {
+    const server = createServer((_, outgoing) => write(outgoing)).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const asked = get({ port: (server.address() as AddressInfo).port, agent: false })
+    const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+    server.close()
+    return answer.on('error', () => {})
+  }
+  const whole = async (answer: IncomingMessage) => Buffer.concat(await answer.toArray()).toString()
+
+  it('arrive whole and in order, however many wait, and the response ends with its source', async () => {
+    const answer = await ask((outgoing) => writeEvents(generate(3_000, 1_000, { made: 0 }), outgoing.writeHead(200)))
+    const text = await whole(answer)
+    expect(text).toBe(Array.from({ length: 3_000 }, (_, i) => frame(event(i, 1_000))).join(''))
+  })
+
+  it('are asked for only as far as there is room, and again once they were read', async () => {
+    const seen: { made: number; closed?: boolean } = { made: 0 }
+    const answer = await ask((outgoing) =>
+      writeEvents(generate(40_000, 1_000, seen), outgoing.writeHead(200), { unreadBytes: 100_000 }),
+    )
+    let before = -1
+    await until('the source rests', async () => {
+      await turns(200)
+      const rests = seen.made === before
+      before = seen.made
+      return rests
+    })
+    expect(seen.made).toBeLessThan(40_000)
+    expect((await whole(answer)).length).toBeGreaterThan(40_000_000)
+    expect(seen.closed).toBe(true)
+  })
+
+  it('are dropped with a reader that reads nothing for too long', async () => {
+    const seen: { made: number; closed?: boolean } = { made: 0 }
+    const answer = await ask((outgoing) =>
+      writeEvents(generate(1_000_000, 1_000, seen), outgoing.writeHead(200), { unreadBytes: 10_000, stalledMs: 50 }),
+    )
+    await until('the source is closed', () => seen.closed === true)
+    await expect(whole(answer)).rejects.toThrow(/aborted/)
+  })
+
+  it('let go of a source that waits when the client goes, and break off where it fails', async () => {
+    const source = createSource()
+    const answer = await ask((outgoing) => {
+      outgoing.writeHead(200).flushHeaders()
+      writeEvents(source, outgoing)
+    })
+    answer.destroy()
+    await until('the source is let go of', () => source.returned === 1)
+
+    const failure = new Error('the secret reason')
+    const failed = vi.fn()
+    const failing = async function* () {
+      yield event(1)
+      throw failure
+    }
+    const broken = await ask((outgoing) => {
+      outgoing.writeHead(200).flushHeaders()
+      writeEvents(failing(), outgoing, { failed })
+    })
+    await expect(whole(broken)).rejects.toThrow(/aborted/)
     expect(failed).toHaveBeenCalledExactlyOnceWith(failure)
   })
 })
