@@ -20,6 +20,7 @@ const { values: args } = parseArgs({
     out: { type: 'string', default: join(root, 'bench', 'RESULTS.md') },
   },
 })
+const BY_HAND = '## With the other scripts'
 const bench = join(root, 'bench')
 const folder = mkdtempSync(join(tmpdir(), 'heddle-bench-'))
 
@@ -104,6 +105,14 @@ function compareCheckpoints() {
   return JSON.parse(readFileSync(file, 'utf8'))
 }
 
+/** What was measured with the other scripts of bench/ is written by hand, and stays. */
+function byHand() {
+  const file = /** @type {string} */ (args.out)
+  const before = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  const at = before.indexOf(BY_HAND)
+  return at === -1 ? '' : `\n${before.slice(at)}`
+}
+
 /** @param {Record<string, number>[]} checkpoints */
 function results(checkpoints) {
   const table = spawnSync(
@@ -142,7 +151,7 @@ writes; and the time of one put on such a thread, until it is durable (\`checkpo
         .join('|')}|
 ${checkpoints.map((row) => `| ${Object.values(row).join(' | ')} |`).join('\n')}
 `
-}`
+}${byHand()}`
 }
 
 function chosen() {
