@@ -60,6 +60,9 @@ export function createDeltas(
 
 const isState = (event: string): boolean => event === 'values' || event.startsWith('values|')
 
+/** The line of a state that cannot be put together any more. */
+const GONE = '__gone\tnull'
+
 /** No JSON begins like this. */
 const MARK = '~'
 
@@ -87,7 +90,7 @@ function common(limit: number, same: (from: number, to: number) => boolean): num
 }
 
 /** Puts stored batches together again, given in order from the row where the states of the first are whole. An event that
- *  starts from what is there no longer (it is being pruned) comes as an empty state. */
+ *  starts from what is there no longer, since it is being pruned, keeps its place under a name that clients do not see. */
 export function createReader(): (batch: string) => string {
   const texts = new Map<string, string>()
   const put = (line: string): string => {
@@ -95,7 +98,8 @@ export function createReader(): (batch: string) => string {
     const [name, data] = [line.slice(0, tab), line.slice(tab + 1)]
     if (!isState(name)) return line
     const before = texts.get(name)
-    const text = !data.startsWith(MARK) ? data : before === undefined ? '{}' : apply(before, data)
+    if (data.startsWith(MARK) && before === undefined) return GONE
+    const text = data.startsWith(MARK) ? apply(before as string, data) : data
     texts.set(name, text)
     return `${name}\t${text}`
   }

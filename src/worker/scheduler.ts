@@ -31,10 +31,12 @@ export function createScheduler(deps: FireDeps, options: { everyMs: number }): P
   return {
     start() {
       subscribed = deps.bus.subscribe(CRON_CHANNEL, wake, wake)
+      // Without hints, it looks as often as it does anyway.
+      subscribed.catch((error: unknown) => deps.observe({ kind: 'background_failed', service: 'schedule', error }))
       loop.start()
     },
     async stop() {
-      const unsubscribe = await subscribed
+      const unsubscribe = await subscribed?.catch(() => undefined)
       unsubscribe?.()
       await loop.stop()
       clearTimeout(timer)

@@ -101,6 +101,18 @@ test('the log of a run whose state grows takes a few times what was added, and n
   expect(row?.bytes).toBeLessThan(5 * added)
 })
 
+test('a state whose beginning was pruned is not told as another one, and keeps its place', async () => {
+  const { thread_id, sent } = await run(60)
+  const [first] = await database.rows<{ at: number }>(
+    sql`select max(base) as at from events where thread_id = ${thread_id}`,
+  )
+  const base = first?.at as number
+  await database.rows(sql`delete from events where thread_id = ${thread_id} and first_seq = ${base}`)
+  const { batches } = await events.after(database, thread_id, base)
+  const got = batches.flatMap((batch) => [...decodeBatch(batch, base)]).map(({ seq, event }) => `${seq} ${event}`)
+  expect(got).toEqual(sent.map((_, i) => `${i + 1} __gone`).slice(base))
+})
+
 test('a reader that begins anywhere in the log gets every state whole', async () => {
   const { thread_id, sent } = await run(130)
   for (const after of [0, 1, 40, 77, 128, 129]) {
