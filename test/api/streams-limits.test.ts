@@ -7,7 +7,7 @@ import { beforeAll, expect, test } from 'vitest'
 import * as events from '../../src/db/events.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
-import { type EventReader, readEvents } from '../support/events.ts'
+import { type EventReader, readEvents, type SeenEvent } from '../support/events.ts'
 import { createRunGraphs } from '../support/graphs/runs.ts'
 import { eachStack, type TestServer } from '../support/stacks.ts'
 import { until } from '../support/until.ts'
@@ -168,9 +168,11 @@ eachStack(
             assistant_id: 'steps',
             input: { log: [], hold: { second: gate } },
           })
+          const reader = readEvents(answer)
           await gates.reached(gate)
+          const before = await reader.next()
           gates.open(gate)
-          const events = await readEvents(answer).rest()
+          const events = [before as SeenEvent, ...(await reader.rest())]
           ids.push(events.map(({ id }) => id as string))
           runIds.push(events[0]?.data.run_id)
         }

@@ -4,7 +4,8 @@
 import { randomUUID } from 'node:crypto'
 import { Client } from '@langchain/langgraph-sdk'
 import { createClient } from 'redis'
-import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished } from 'vitest'
+import { getCurrentTest } from 'vitest/suite'
 import type { DatabaseSettings } from '../../src/db/open.ts'
 import { createHeddle, type Heddle, type HeddleOptions, type Observation } from '../../src/index.ts'
 import { createDatabase, needed, type TestDatabase } from './databases.ts'
@@ -28,7 +29,10 @@ export interface Stack {
   /** Settings of this suite's database: on Postgres the same for all servers, so that they form one deployment. */
   database(): DatabaseSettings
   redis(): { uri: string; prefix: string } | undefined
-  /** Starts a server on this stack; it is closed after the suite at the latest. Several share the data, except embedded. */
+  /**
+   * Starts a server on this stack. It is closed at the latest when the test has ended that started it, so that it takes no run
+   * of the next one, or else after the suite. Several share the data, except embedded.
+   */
   heddle(options: Omit<HeddleOptions, 'database' | 'redis'>): Promise<TestServer>
 }
 
@@ -64,6 +68,7 @@ function createStack(name: StackName): Stack {
     async heddle(options) {
       const redis = stack.redis()
       const server = await startServer({ ...options, database: stack.database(), ...(redis && { redis }) })
+      if (getCurrentTest()) onTestFinished(() => server.heddle.close({ now: true }))
       servers.push(server)
       return server
     },

@@ -123,6 +123,7 @@ eachStack(
       gates.open(gate)
       expect(named(await resumed.rest())).toEqual([['metadata', { run_id: runId, attempt: 1 }], ...ends])
       expect(await other.client.runs.get(threadId, runId)).toMatchObject({ status: 'success', attempt: 1 })
+      await other.close()
     })
 
     test('streams are not cut before the grace is over, however quiet they are', async () => {
