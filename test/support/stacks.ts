@@ -4,8 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import { Client } from '@langchain/langgraph-sdk'
 import { createClient } from 'redis'
-import { afterAll, beforeAll, describe, expect, onTestFinished } from 'vitest'
-import { getCurrentTest } from 'vitest/suite'
+import { afterAll, beforeAll, describe, expect, onTestFinished, TestRunner } from 'vitest'
 import type { DatabaseSettings } from '../../src/db/open.ts'
 import { createHeddle, type Heddle, type HeddleOptions, type Observation } from '../../src/index.ts'
 import { createDatabase, needed, type TestDatabase } from './databases.ts'
@@ -68,7 +67,7 @@ function createStack(name: StackName): Stack {
     async heddle(options) {
       const redis = stack.redis()
       const server = await startServer({ ...options, database: stack.database(), ...(redis && { redis }) })
-      if (getCurrentTest()) onTestFinished(() => server.heddle.close({ now: true }))
+      if (TestRunner.getCurrentTest()) onTestFinished(() => server.heddle.close({ now: true }))
       servers.push(server)
       return server
     },
