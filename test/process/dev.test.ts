@@ -22,7 +22,7 @@ const lastOf = (values: unknown): string => (values as Said).messages.at(-1)?.co
 
 test('the first screen says address, graphs, database, bus and what to do next', async () => {
   const address = await url
-  await server.shown(/ try /)
+  await server.shown(/ try .*\n/)
   expect(server.output()).toContain(`  graphs    agent, approval, team, memory\n`)
   expect(server.output()).toMatch(/ {2}database {2}embedded, .*\/data\n {2}bus {7}memory \(one process\)\n/)
   expect(server.output()).toContain(`  API docs  ${address}/docs\n`)

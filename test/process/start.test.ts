@@ -48,7 +48,7 @@ test('processes that start together on an empty database migrate it once, and sh
   const worker = begin(['--role', 'worker'], env)
   const apiUrl = await address(api)
   await worker.shown(/^Heddle \S+ works on runs \(role worker\)$/m)
-  expect(api.output()).toMatch(/^ {2}bus {7}redis/im)
+  await api.shown(/^ {2}bus {7}redis/im)
   expect(api.output()).not.toContain(new URL(database.uri).password || 'no password')
   expect(await seenBy(apiUrl)).toEqual({ pid: expect.any(Number), mine: 'from the project', database: null })
   expect((await api.stop()).code).toBe(0)
