@@ -55,6 +55,7 @@ create table checkpoint_writes (
   replaced_channel text,
   replaced_type text,
   replaced_bytes bytea,
+  source text,
   constraint checkpoint_writes_pkey PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx),
   constraint checkpoint_writes_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );

@@ -3,6 +3,7 @@
 
 import type { Blob, Chain, GuestCalls, LeaveOut, StoredCheckpoint } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
+import { restore } from './excerpts.ts'
 import { json } from './json.ts'
 import { names, openBlob, type RowName } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
@@ -25,6 +26,11 @@ interface Row {
   bytes: Uint8Array | null
   version: string | null
   chain: string | null
+  /** Of a write that is an excerpt: the version of its channel that it was taken from, and that value as it is stored. */
+  source: string | null
+  source_base: string | null
+  source_type: string | null
+  source_bytes: Uint8Array | null
   /** Of a chain: version, base and size of each part, by position. */
   parts: [version: string, base: string | null, size: number][] | null
 }
@@ -116,22 +122,29 @@ async function read(
         group by thread_id, checkpoint_ns, channel, chain)
     select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
       null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes,
-      null as version, null as chain, null::json as parts from c
+      null as version, null as chain, null::json as parts, null as source, null as source_base, null as source_type,
+      null::bytea as source_bytes from c
     union all select 'value', v.thread_id, v.checkpoint_ns, null, null, null, null, v.channel, null, null, null,
         case when not v.left_out then v.type end, case when v.chain is null and not v.left_out then v.bytes end, v.version,
-        v.chain, null from v
+        v.chain, null, null, null, null, null from v
     union all select 'chain', p.thread_id, p.checkpoint_ns, null, null, null, null, p.channel, null, null, null,
         min(p.type), string_agg(p.bytes, ''::bytea order by p.position, p.version), null, p.chain,
-        json_agg(json_build_array(p.version, p.base, octet_length(p.bytes)) order by p.position, p.version)
+        json_agg(json_build_array(p.version, p.base, octet_length(p.bytes)) order by p.position, p.version),
+        null, null, null, null
       from chains cross join lateral (
         select * from checkpoint_values q where q.thread_id = chains.thread_id and q.checkpoint_ns = chains.checkpoint_ns
           and q.channel = chains.channel and q.chain = chains.chain and q.position <= chains.position offset 0) p
       group by p.thread_id, p.checkpoint_ns, p.channel, p.chain
     union all select 'write', c.thread_id, c.checkpoint_ns, c.checkpoint_id, null, null, null, w.channel, w.task_id,
-        w.task_path, w.idx, case when not ${unread} then w.type end, case when not ${unread} then w.bytes end, null, null, null
+        w.task_path, w.idx, case when not ${unread} then w.type end, case when not ${unread} then w.bytes end, null, s.chain,
+        null, w.source, s.base, s.type, s.bytes
       from c cross join lateral (
         select * from checkpoint_writes q where q.thread_id = c.thread_id and q.checkpoint_ns = c.checkpoint_ns
-          and q.checkpoint_id = c.checkpoint_id offset 0) w where ${only(sql`w.channel`)}`)
+          and q.checkpoint_id = c.checkpoint_id offset 0) w
+        left join lateral (
+          select * from checkpoint_values p where p.thread_id = c.thread_id and p.checkpoint_ns = c.checkpoint_ns
+            and p.channel = w.channel and p.version = w.source and not ${unread} offset 0) s on true
+      where ${only(sql`w.channel`)}`)
   const chains = new Map(
     rows.filter((row) => row.kind === 'chain').map((row) => [chainKey(row), createChainReader(db, row)]),
   )
@@ -163,8 +176,8 @@ async function read(
   for (const row of rows) {
     const of = found.get(`${row.checkpoint_ns}\n${row.checkpoint_id}`)
     if (of === undefined || row.kind !== 'write') continue
-    const { task_id, task_path, idx, channel } = row as Row & WriteKey
-    const blob = blobOf(db, row, () => names.write({ ...of, task_id }, { idx, channel }))
+    const { task_id, task_path, idx, channel, source } = row as Row & WriteKey
+    const blob = writeOf(db, row, names.write({ ...of, task_id }, { idx, channel, source }))
     of.writes.push({ task_id, task_path, idx, channel, blob })
   }
   const all = [...found.values()].sort((a, b) =>
@@ -183,6 +196,16 @@ const blobOf = (db: Db, row: Row, name: (row: Row) => RowName): Blob =>
   row.type === null
     ? { type: 'left_out', bytes: new Uint8Array(0) }
     : openBlob(db, { type: row.type, bytes: row.bytes as Uint8Array }, name(row))
+
+/** A write, whole: what an excerpt lacks stands in the value that it was taken from. */
+function writeOf(db: Db, row: Row, name: RowName): Blob {
+  const blob = blobOf(db, row, () => name)
+  const { source, source_base: base, source_type: type, source_bytes: bytes } = row
+  if (source === null || row.type === null) return blob
+  if (type === null || bytes === null) throw new Error(`What a task wrote to ${row.channel} (${source}) is missing.`)
+  const value = openBlob(db, { type, bytes }, nameOf(row, { version: source, base }))
+  return { type: blob.type, bytes: restore(blob.bytes, value.bytes) }
+}
 
 const valueKey = (namespace: string, channel: unknown, version: unknown): string =>
   `${namespace}\n${channel}\n${version}`

@@ -5,6 +5,7 @@
 import type { Blob, CheckpointPut, WritesPut } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import type { StoredBatch } from './event-deltas.ts'
+import { createExcerpts } from './excerpts.ts'
 import { json, storable } from './json.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
@@ -99,10 +100,15 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
     const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null }
     return { ...row, ...bodies.add(sealBlob(db, blob, names.value(row.put, of))) }
   })
+  const excerpt = createExcerpts(values)
   const writes = latest(
     entries.flatMap(({ writes }, i) => writes.flatMap((of) => of.writes.map((write) => ({ i: i + 1, of, write })))),
     ({ of, write }) => `${of.thread_id}\n${of.checkpoint_ns}\n${of.checkpoint_id}\n${of.task_id}\n${write.idx}`,
-  ).map((row) => ({ ...row, ...bodies.add(sealBlob(db, row.write.blob, names.write(row.of, row.write))) }))
+  ).map((row) => {
+    const { i, of, write } = row
+    const { blob, source } = excerpt(i, of, write)
+    return { ...row, source, ...bodies.add(sealBlob(db, blob, names.write(of, { ...write, source }))) }
+  })
   const parts: Sql[] = []
   if (values.length || writes.length) parts.push(sql`, body as (select ${bodies.all()}::bytea as bytes)`)
   if (puts.length)
@@ -131,15 +137,15 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
   // another run wrote is kept beside it, in case this one is rolled back.
   if (writes.length)
     parts.push(sql`, written_writes as (insert into checkpoint_writes
-      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, run_id)
+      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, source, run_id)
     select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type,
-      substring(body.bytes from n.start for n.size), f.run_id
+      substring(body.bytes from n.start for n.size), n.source, f.run_id
     from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
       ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
       ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
       ${writes.map((r) => r.of.task_path)}::text[], ${writes.map((r) => r.type)}::text[],
-      ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[])
-      as n(i, ns, id, task_id, idx, channel, path, type, start, size) join fence f using (i), body
+      ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[], ${writes.map((r) => r.source)}::text[])
+      as n(i, ns, id, task_id, idx, channel, path, type, start, size, source) join fence f using (i), body
     on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do update
       set channel = excluded.channel, type = excluded.type, bytes = excluded.bytes, run_id = excluded.run_id,
         ${join([

@@ -40,6 +40,7 @@ interface WriteRow extends ThreadPart, Blob {
   task_id: string
   idx: number
   channel: string
+  source: string | null
   replaced_channel: string | null
   replaced_type: string | null
   replaced_bytes: Uint8Array | null
@@ -71,17 +72,18 @@ const values: Table<ValueRow> = {
 const writes: Table<WriteRow> = {
   name: sql`checkpoint_writes`,
   key: ['thread_id', 'checkpoint_ns', 'checkpoint_id', 'task_id', 'idx'],
-  columns: sql`channel, type, bytes, replaced_channel, replaced_type, replaced_bytes`,
+  columns: sql`channel, source, type, bytes, replaced_channel, replaced_type, replaced_bytes`,
   size: sql`octet_length(bytes) + coalesce(octet_length(replaced_bytes), 0)`,
   set(db, row, read, from) {
-    const again = (blob: Blob, channel: string): Blob | undefined => {
-      const { idx } = row
-      const plain = read.blob(blob, names.write({ ...row, thread_id: from }, { idx, channel }))
-      return plain && sealBlob(db, plain, names.write(row, { idx, channel }))
+    const again = (blob: Blob, channel: string, source: string | null): Blob | undefined => {
+      const of = { idx: row.idx, channel, source }
+      const plain = read.blob(blob, names.write({ ...row, thread_id: from }, of))
+      return plain && sealBlob(db, plain, names.write(row, of))
     }
-    const now = again(row, row.channel)
+    const now = again(row, row.channel, row.source)
     const { replaced_type: type, replaced_bytes: bytes } = row
-    const before = type !== null && bytes !== null ? again({ type, bytes }, row.replaced_channel ?? '') : undefined
+    const before =
+      type !== null && bytes !== null ? again({ type, bytes }, row.replaced_channel ?? '', null) : undefined
     return setting([
       now && sql`type = ${now.type}, bytes = ${now.bytes}`,
       before && sql`replaced_type = ${before.type}, replaced_bytes = ${before.bytes}`,

@@ -39,7 +39,7 @@ export async function measure(db: Db, id: string, visible: Sql): Promise<Storage
             coalesce(json_object_agg(channel, json_build_object('versions', versions, 'bytes', bytes) order by channel), '{}'))
           from channels) as channel_values,
         (select json_build_object('count', count(*), 'bytes',
-            coalesce(sum(octet_length(w.bytes) + coalesce(octet_length(w.replaced_bytes), 0)), 0))
+            coalesce(sum(octet_length(w.bytes) + coalesce(octet_length(w.source), 0) + coalesce(octet_length(w.replaced_bytes), 0)), 0))
           from checkpoint_writes w where w.thread_id = threads.thread_id) as pending_writes
       from threads where thread_id = ${id}::uuid and ${present} and ${visible}`),
   )
@@ -150,7 +150,7 @@ async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
 }
 
 /** Removes from locked threads the writes of checkpoints that are not there, and the values that no checkpoint has, neither
- *  by itself nor as a part of a list that has grown. */
+ *  by itself nor as a part of a list that has grown, and that no write was taken from. */
 async function collect(tx: Db, ids: readonly string[]): Promise<void> {
   if (!ids.length) return
   const mine = sql`= any(${ids}::uuid[])`
@@ -166,6 +166,9 @@ async function collect(tx: Db, ids: readonly string[]): Promise<void> {
     ), needed as (
       select thread_id, checkpoint_ns, channel, version, v.base
       from has join checkpoint_values v using (thread_id, checkpoint_ns, channel, version)
+      union
+      select w.thread_id, w.checkpoint_ns, w.channel, w.source, null
+      from checkpoint_writes w where w.thread_id ${mine} and w.source is not null
       union
       select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
       from needed n join checkpoint_values v on v.thread_id = n.thread_id and v.checkpoint_ns = n.checkpoint_ns

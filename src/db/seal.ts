@@ -181,8 +181,11 @@ export const names = {
   ): RowName => ['checkpoint_values', at.thread_id, at.checkpoint_ns, of.channel, of.version, of.chain, of.base],
   write: (
     at: { thread_id: string; checkpoint_ns: string; checkpoint_id: string; task_id: string },
-    of: { idx: number; channel: string },
-  ): RowName => ['checkpoint_writes', at.thread_id, at.checkpoint_ns, at.checkpoint_id, of.channel, at.task_id, of.idx],
+    of: { idx: number; channel: string; source: string | null },
+  ): RowName => [
+    ...['checkpoint_writes', at.thread_id, at.checkpoint_ns, at.checkpoint_id, of.channel, at.task_id],
+    ...(of.source === null ? [of.idx] : [of.idx, of.source]),
+  ],
   events: (threadId: string, of: { run_id: string; first_seq: number }): RowName => [
     'events',
     threadId,

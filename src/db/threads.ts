@@ -293,8 +293,10 @@ async function copyRows(db: Db, id: string, to: string, visible: Sql, ttl?: Thre
         select ${to}::uuid, v.checkpoint_ns, v.channel, v.version, v.type, v.bytes, v.chain, v.position, v.base
         ${from} join checkpoint_values v on v.thread_id = source.thread_id
       ), written as (
-        insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes)
-        select ${to}::uuid, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.idx, w.channel, w.task_path, w.type, w.bytes
+        insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes,
+          source)
+        select ${to}::uuid, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.idx, w.channel, w.task_path, w.type, w.bytes,
+          w.source
         ${from} join checkpoint_writes w on w.thread_id = source.thread_id
       )
       select * from made`),

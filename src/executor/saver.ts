@@ -10,7 +10,7 @@ import type { RunnableConfig } from './graph.ts'
 import type { LangChain } from './langchain.ts'
 import { createListMemory, isList } from './lists.ts'
 import { storedMetadata } from './metadata.ts'
-import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
 import { isLeftOut, type View } from './view.ts'
 
 /** Where checkpoints go. Each promise resolves when the graph may go on. */
@@ -51,6 +51,9 @@ const TASKS = '__pregel_tasks'
 
 /** What may be added to a short list before it is stored whole again, in bytes: less would be too often. */
 const CHAIN_SLACK = 16_384
+
+/** Parts of this size, in bytes, take little longer to be read than the list in one piece. */
+const PART_SIZE = 256
 
 // Indexes of special channels, as every LangGraph checkpointer has them.
 const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }
@@ -197,7 +200,7 @@ export function createSaver(deps: SaverDeps): Saver {
     return next
   }
 
-  /** A list that only grew is stored as what was added, until that takes more than twice the place of the whole. */
+  /** A list that only grew is stored as what was added. */
   const encodeValue = (
     place: string,
     channel: string,
@@ -206,7 +209,7 @@ export function createSaver(deps: SaverDeps): Saver {
   ): CheckpointPut['values'][number] => {
     const where = `channel "${channel}"`
     const growth = lists.growth(place, channel, value)
-    if (growth === undefined || growth.base.chain.added_bytes > 2 * growth.base.chain.whole_bytes + CHAIN_SLACK) {
+    if (growth === undefined || isCrumbled(growth.base.chain)) {
       const blob = codec.encode(value, where)
       if (!isList(value)) return { channel, version, blob }
       const chain = { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 }
@@ -293,6 +296,10 @@ export function createSaver(deps: SaverDeps): Saver {
     latest: () => latest && { ...latest, pendingWrites: inOrder(latestWrites.get(latest.checkpoint.id)) },
   }
 }
+
+/** Whether a list is to be stored whole again: its parts are small and many, and take more than twice the place of the whole. */
+const isCrumbled = ({ position, whole_bytes, added_bytes }: Chain): boolean =>
+  added_bytes < position * PART_SIZE && added_bytes > 2 * whole_bytes + CHAIN_SLACK
 
 const placeOf = (threadId: string, namespace: string): string => `${threadId}\n${namespace}`
 
