@@ -25,7 +25,8 @@ import { startServer, type TestServer } from '../support/stacks.ts'
 // Databases on disk are made and opened many times.
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 60_000 })
 
-const WORD = 'umbrella'
+/** Long enough for what tasks write of it to be stored as taken from values. */
+const WORD = 'umbrella '.repeat(12).trim()
 const named = (id: string, fill: number) => `${id}:${Buffer.alloc(32, fill).toString('base64')}`
 const keys = (...list: string[]): AesKeys => parseAesKeys(list.join(','))
 const OLD = named('old', 1)
@@ -213,7 +214,7 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
   test('a value in the place of another, or one that was changed, is refused by name', async () => {
     const database = await home()
     let server = await serve(database, keys(NEW))
-    const { steps, copied, asking, answered } = await live(server)
+    const { steps, copied, asking, answered, talked } = await live(server)
     const change = async (statement: Sql) => {
       await server.close()
       expect((await look(database, (db) => db.rows(statement))).length).toBeGreaterThan(0)
@@ -239,6 +240,12 @@ describe.each(Object.keys(homes) as (keyof typeof homes)[])('on %s', (name) => {
       where thread_id = ${answered}::uuid returning 1`)
     expect(await refused(`/threads/${answered}/state`)).toEqual([200, undefined])
     expect(await refused(`/threads/${answered}/history?limit=10`)).toEqual([500, 'cannot_decrypt'])
+    // Taken from another value than it was.
+    await change(sql`update checkpoint_writes w set source = (select max(v.version) from checkpoint_values v
+        where v.thread_id = w.thread_id and v.channel = w.channel and v.version <> w.source)
+      where thread_id = ${talked}::uuid and source is not null returning 1`)
+    expect(await refused(`/threads/${talked}/state`)).toEqual([200, undefined])
+    expect(await refused(`/threads/${talked}/history?limit=10`)).toEqual([500, 'cannot_decrypt'])
     await change(sql`update runs set kwargs = (select kwargs from runs where run_id <> r.run_id limit 1)
       from runs r where runs.run_id = r.run_id and r.thread_id = ${answered}::uuid returning 1`)
     expect(await refused(`/threads/${answered}/runs`)).toEqual([500, 'cannot_decrypt'])
