@@ -31,7 +31,6 @@ export interface RunPort {
   readonly signal: AbortSignal
   /** Resolves when there is room for more. `now` does not wait for the end of this turn of the event loop. */
   events(events: StreamEvent[], options?: { now: boolean }): Promise<void>
-  /** Each gives two promises: room for more, and durable. */
   put(put: CheckpointPut): Sent
   writes(writes: WritesPut): Sent
   /** The graph has come to its end: what fails from now on is too late to change that. */
@@ -39,8 +38,9 @@ export interface RunPort {
 }
 
 export interface Sent {
-  room: Promise<void>
-  durable: Promise<void>
+  readonly room: Promise<void>
+  /** Asks the server to say so. */
+  durable(): Promise<void>
 }
 
 /** What loads and runs graphs. */
@@ -212,7 +212,7 @@ function createPort(
   run: number,
   base: Pick<RunPort, 'storage' | 'signal' | 'ended'>,
 ): { port: RunPort; acked(seq: number): void } {
-  const unacked: { seq: number; size: number; durable?: () => void }[] = []
+  const unacked: { seq: number; size: number; durable?: Promise<void>; resolve?: () => void }[] = []
   let bytes = 0
   let seq = 0
   let waiting: (() => void)[] = []
@@ -231,10 +231,13 @@ function createPort(
       get room() {
         return room()
       },
-      get durable() {
-        return new Promise<void>((resolve) => {
-          frame.durable = resolve
+      durable: () => {
+        if (unacked[0] === undefined || unacked[0].seq > frame.seq) return open
+        frame.durable ??= new Promise<void>((resolve) => {
+          frame.resolve = resolve
+          link.send({ type: 'await', run, seq: frame.seq })
         })
+        return frame.durable
       },
     }
   }
@@ -266,7 +269,7 @@ function createPort(
       while (unacked[0] && unacked[0].seq <= upTo) {
         const frame = unacked.shift()
         bytes -= frame?.size ?? 0
-        frame?.durable?.()
+        frame?.resolve?.()
       }
       if (bytes <= WINDOW) release()
     },

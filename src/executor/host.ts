@@ -8,6 +8,8 @@ import type { Link } from './link.ts'
 import { Unpacker } from './pack.ts'
 import {
   type AbortReason,
+  ACK_BYTES,
+  ACK_FRAMES,
   type Blame,
   type Frame,
   type GraphSource,
@@ -75,12 +77,24 @@ interface Running {
   job: Job
   sink: RunSink
   settle(outcome: Outcome): void
-  /** Frames not yet acknowledged, in order. */
-  frames: { seq: number; done: boolean }[]
+  /** Frames that are not done yet, and those behind them, in order. */
+  frames: RunningFrame[]
+  /** What is done and not acknowledged. */
+  unacked: { frames: number; bytes: number }
+  /** The last frame that is done with all before it. */
+  doneSeq: number
+  /** Frames that the executor waits for, in order. */
+  awaited: number[]
   lost: boolean
   /** What it began failed outside of its graph; it is being stopped. */
   crash?: string
   timer?: NodeJS.Timeout
+}
+
+interface RunningFrame {
+  seq: number
+  bytes: number
+  done: boolean
 }
 
 /** Speaks the protocol with the executor at the other end of `link`. */
@@ -148,7 +162,9 @@ export function createHost(link: HostLink, options: HostOptions): Host {
       case 'events':
       case 'put':
       case 'writes':
-        return sink(head, body)
+        return sink.take(head, body)
+      case 'await':
+        return sink.awaits(head.run, head.seq)
       case 'crashed':
         return crash(head.run, head.cause)
       case 'outcome':
@@ -191,7 +207,7 @@ export function createHost(link: HostLink, options: HostOptions): Host {
       const id = next++
       const outcome = new Promise<Outcome>((settle) => {
         if (!open) return settle(goneBefore)
-        runs.set(id, { job, sink, settle, frames: [], lost: false })
+        runs.set(id, { job, sink, settle, ...nothingYet(), lost: false })
         link.send({ type: 'run', run: id, job })
         // Whoever asked for the run is answered in the same turn; the executor need not wait for that.
         link.flush()
@@ -229,29 +245,57 @@ function outcomeOf(outcome: Exclude<Outcome, { kind: 'crashed' }>, body?: Uint8A
 
 type RunFrame = GuestMessage & { type: 'events' | 'put' | 'writes' }
 
+const nothingYet = (): Pick<Running, 'frames' | 'unacked' | 'doneSeq' | 'awaited'> => ({
+  frames: [],
+  unacked: { frames: 0, bytes: 0 },
+  doneSeq: 0,
+  awaited: [],
+})
+
 /** Hands frames to sinks and acknowledges what is done; a sink that rejects means that the run is lost. */
 function createSinks(link: HostLink, runs: Map<number, Running>, lose: (id: number) => void) {
-  const done = (id: number, run: Running, frame: Running['frames'][number]) => {
-    frame.done = true
-    let seq = 0
-    while (run.frames[0]?.done) seq = run.frames.shift()?.seq ?? 0
-    if (seq > 0 && runs.get(id) === run) link.send({ type: 'ack', run: id, seq })
+  // Each one wakes the executor up, and few are needed: a run with a handful of frames has none.
+  const acknowledge = (id: number, run: Running) => {
+    const { unacked, doneSeq, awaited } = run
+    const isAwaited = awaited[0] !== undefined && awaited[0] <= doneSeq
+    if (!isAwaited && unacked.bytes < ACK_BYTES && unacked.frames < ACK_FRAMES) return
+    run.awaited = awaited.filter((seq) => seq > doneSeq)
+    run.unacked = { frames: 0, bytes: 0 }
+    if (runs.get(id) === run) link.send({ type: 'ack', run: id, seq: doneSeq })
   }
-  return (head: RunFrame, body?: Uint8Array) => {
-    const run = runs.get(head.run)
-    if (!run) return
-    const frame = { seq: head.seq, done: false }
-    run.frames.push(frame)
-    // Frames of a lost run go nowhere, but are acknowledged, so that it can end.
-    if (run.lost) return done(head.run, run, frame)
-    deliver(run.sink, head, body).then(
-      () => done(head.run, run, frame),
-      () => {
-        if (!run.lost) lose(head.run)
-        run.lost = true
-        done(head.run, run, frame)
-      },
-    )
+  const done = (id: number, run: Running, frame: RunningFrame) => {
+    frame.done = true
+    while (run.frames[0]?.done) {
+      const { seq, bytes } = run.frames.shift() as RunningFrame
+      run.doneSeq = seq
+      run.unacked.frames++
+      run.unacked.bytes += bytes
+    }
+    acknowledge(id, run)
+  }
+  return {
+    awaits: (id: number, seq: number) => {
+      const run = runs.get(id)
+      if (!run) return
+      run.awaited.push(seq)
+      acknowledge(id, run)
+    },
+    take: (head: RunFrame, body?: Uint8Array) => {
+      const run = runs.get(head.run)
+      if (!run) return
+      const frame = { seq: head.seq, bytes: body?.length ?? 0, done: false }
+      run.frames.push(frame)
+      // Frames of a lost run go nowhere, but are acknowledged, so that it can end.
+      if (run.lost) return done(head.run, run, frame)
+      deliver(run.sink, head, body).then(
+        () => done(head.run, run, frame),
+        () => {
+          if (!run.lost) lose(head.run)
+          run.lost = true
+          done(head.run, run, frame)
+        },
+      )
+    },
   }
 }
 

@@ -329,11 +329,16 @@ export interface CallError {
   message: string
 }
 
+/** The server acknowledges what nobody awaits when it comes to so many bytes, or to so many frames. */
+export const ACK_BYTES = 256 * 1024
+export const ACK_FRAMES = 128
+
 /** What the server sends. `run` is a number the server chose for one execution; `call` one the caller chose. */
 export type HostMessage =
   | { type: 'welcome'; protocol: number; graphs: Omit<GraphSource, 'value'>[]; project_dir: string | null }
   | { type: 'run'; run: number; job: Job }
-  /** Every frame of the run up to `seq` is durable (put, writes) or safely kept (events). */
+  /** Every frame of the run up to `seq` is durable (put, writes) or safely kept (events). Comes when `await` asked for it, and
+   *  else only now and then: see `ACK_BYTES`. */
   | { type: 'ack'; run: number; seq: number }
   | { type: 'abort'; run: number; reason: AbortReason }
   | { type: 'call'; call: number; method: keyof HostCalls; params: unknown }
@@ -351,6 +356,8 @@ export type GuestMessage =
   | { type: 'events'; run: number; seq: number; events: string[] }
   | { type: 'put'; run: number; seq: number; put: Packed<CheckpointPut> }
   | { type: 'writes'; run: number; seq: number; writes: Packed<WritesPut> }
+  /** Asks for the `ack` of that frame as soon as it is due. */
+  | { type: 'await'; run: number; seq: number }
   /** The run's last frame. `state.values` is the body. */
   | { type: 'outcome'; run: number; outcome: Exclude<Outcome, { kind: 'crashed' }> }
   /** Something that the run began failed outside of its graph. The run is being stopped; its outcome follows. */

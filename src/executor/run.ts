@@ -106,10 +106,14 @@ async function stateAfter(graph: Graph, job: Job, saver: Saver): Promise<StateRe
 }
 
 function sinkOf(job: Job, port: RunPort): CheckpointSink {
-  let last: Promise<void> = Promise.resolve()
+  let last: ReturnType<RunPort['put']> | undefined
   const wait = (sent: ReturnType<RunPort['put']>): Promise<void> => {
-    last = sent.durable
-    return job.args.durability === 'sync' ? last : sent.room
+    last = sent
+    return job.args.durability === 'sync' ? sent.durable() : sent.room
   }
-  return { put: (put) => wait(port.put(put)), writes: (writes) => wait(port.writes(writes)), settled: () => last }
+  return {
+    put: (put) => wait(port.put(put)),
+    writes: (writes) => wait(port.writes(writes)),
+    settled: async () => last?.durable(),
+  }
 }

@@ -58,7 +58,7 @@ const job = (): Job => ({
 
 function nowhere(): RunPort {
   const done = Promise.resolve()
-  const sent: Sent = { room: done, durable: done }
+  const sent: Sent = { room: done, durable: () => done }
   return {
     signal: new AbortController().signal,
     storage: {

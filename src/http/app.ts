@@ -83,7 +83,7 @@ export function createHttp(
         ...(engine?.hangingUp() && { connection: 'close' }),
         ...cors.answer(config.cors.origins === '*' ? null : request.headers.get('origin')),
       },
-      signal: () => request.signal,
+      signal: once(() => (outgoing ? goneSignal(outgoing) : request.signal)),
       upgrade,
       cut: outgoing && (() => outgoing.destroy()),
       outgoing,
@@ -114,6 +114,26 @@ export function createHttp(
       })
       return response
     },
+  }
+}
+
+/** Aborts when the connection closes before the answer is complete. The signal of the request would say the same, but to ask
+ *  for it makes a whole Request of what Node has. */
+function goneSignal(outgoing: ServerResponse): AbortSignal {
+  const gone = new AbortController()
+  const onClose = () => {
+    if (!outgoing.writableFinished) gone.abort()
+  }
+  outgoing.once('close', onClose)
+  if (outgoing.destroyed) onClose()
+  return gone.signal
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
   }
 }
 
@@ -168,7 +188,7 @@ async function serve(route: Route, context: Context<Env>, bodyLimitBytes: number
       text,
       visible: all,
       get signal() {
-        return request.signal
+        return exchange.signal()
       },
       headers: request.headers,
       requestId: exchange.requestId,

@@ -1,6 +1,7 @@
 // Writes JSON that takes its time: newlines (which JSON allows before a value) while it is worked out, then the text.
-// In charge of heartbeats and of telling the work that the reader has gone; the headers were sent before.
+// In charge of heartbeats and of telling the work that the reader has gone.
 
+import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 
 export interface LateOptions {
@@ -14,12 +15,59 @@ export interface LateOptions {
 }
 
 const NEWLINE = Buffer.from('\n')
+const HEARTBEAT_MS = 5_000
+/** What is there by then is sent in one piece, with its length; what is not gets its headers first. */
+const SOON_MS = 25
+
+type Work = (signal: AbortSignal) => Promise<string>
+
+/** What to answer. Undefined where the server breaks off: what is waited for goes on, and there is no answer to give. */
+async function outcomeOf(work: Work, gone: AbortSignal, failed: LateOptions['failed']): Promise<string | undefined> {
+  try {
+    return await work(gone)
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 'shutting_down') return undefined
+    if (!(error instanceof ApiError) && !gone.aborted) failed?.(error)
+    const told = error instanceof ApiError ? error : new ApiError('internal')
+    return JSON.stringify({ __error__: { error: told.code, message: told.message } })
+  }
+}
+
+/** Answers with what `work` gives, straight to Node's response: a Response with a stream costs as much as the rest of a
+ *  short request. */
+export function writeLate(
+  work: Work,
+  outgoing: ServerResponse,
+  options: Pick<LateOptions, 'heartbeatMs' | 'failed'> & { status: number; headers: Record<string, string> },
+): void {
+  const gone = new AbortController()
+  const { status, headers } = options
+  const beat = () => {
+    if (outgoing.writableLength === 0) outgoing.write(NEWLINE)
+  }
+  let timer = setTimeout(() => {
+    outgoing.writeHead(status, headers).flushHeaders()
+    timer = setInterval(beat, options.heartbeatMs ?? HEARTBEAT_MS)
+  }, SOON_MS)
+  const leave = () => {
+    clearInterval(timer)
+    gone.abort()
+  }
+  outgoing.once('close', leave)
+  if (outgoing.destroyed) leave()
+  void outcomeOf(work, gone.signal, options.failed).then((text) => {
+    if (gone.signal.aborted) return
+    clearInterval(timer)
+    outgoing.off('close', leave)
+    if (text === undefined) return void outgoing.destroy()
+    if (!outgoing.headersSent)
+      outgoing.writeHead(status, { ...headers, 'content-length': String(Buffer.byteLength(text)) })
+    outgoing.end(text)
+  })
+}
 
 /** The bytes of what `work` gives, behind a newline for every `heartbeatMs` that it takes. */
-export function lateStream(
-  work: (signal: AbortSignal) => Promise<string>,
-  options: LateOptions = {},
-): ReadableStream<Uint8Array> {
+export function lateStream(work: Work, options: LateOptions = {}): ReadableStream<Uint8Array> {
   const gone = new AbortController()
   let heart: NodeJS.Timeout | undefined
   const leave = () => {
@@ -28,30 +76,19 @@ export function lateStream(
     gone.abort()
   }
   let hangUp = leave
-  /** Undefined where the server breaks off: what is waited for goes on, and there is no answer to give. */
-  const outcome = async (): Promise<string | undefined> => {
-    try {
-      return await work(gone.signal)
-    } catch (error) {
-      if (error instanceof ApiError && error.code === 'shutting_down') return undefined
-      if (!(error instanceof ApiError) && !gone.signal.aborted) options.failed?.(error)
-      const told = error instanceof ApiError ? error : new ApiError('internal')
-      return JSON.stringify({ __error__: { error: told.code, message: told.message } })
-    }
-  }
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
         heart = setInterval(() => {
           if ((controller.desiredSize ?? 0) > 0) controller.enqueue(NEWLINE)
-        }, options.heartbeatMs ?? 5000)
+        }, options.heartbeatMs ?? HEARTBEAT_MS)
         hangUp = () => {
           leave()
           controller.close()
         }
         options.signal?.addEventListener('abort', hangUp)
         if (options.signal?.aborted) hangUp()
-        void outcome().then((text) => {
+        void outcomeOf(work, gone.signal, options.failed).then((text) => {
           if (gone.signal.aborted) return
           clearInterval(heart)
           options.signal?.removeEventListener('abort', hangUp)

@@ -4,7 +4,7 @@
 import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 import type { Observe } from '../observe.ts'
-import { lateStream } from './late.ts'
+import { lateStream, writeLate } from './late.ts'
 import { type AnyReply, kindOf, type ReplyHeaders, type SocketReply } from './reply.ts'
 import type { Socket } from './sockets.ts'
 import { eventStream, writeEvents } from './sse.ts'
@@ -29,6 +29,8 @@ export interface Exchange {
 
 const UPGRADE = { connection: 'upgrade', upgrade: 'websocket' }
 
+/** Tells the Node server that the response is written already, or will be. */
+const SENT = { 'x-hono-already-sent': 'true' }
 const STREAMED = { 'cache-control': 'no-store', 'x-accel-buffering': 'no' }
 
 /** The response for an answer; `status` is what the endpoint's success is. */
@@ -83,13 +85,13 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   Object.assign(headers, STREAMED)
   // On a connection that was to be closed anyway, clients take what came before a break for all of it.
   delete headers.connection
+  const { cut, outgoing } = exchange
   if ('source' in given) {
     headers['content-type'] = 'text/event-stream'
-    const { cut, outgoing } = exchange
     if (outgoing && !head) {
       outgoing.writeHead(status, headers).flushHeaders()
       writeEvents(given.source, outgoing, { failed })
-      return new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
+      return new Response(null, { status, headers: SENT })
     }
     // Begun even where nobody reads it, so that it lets go of what it holds.
     const signal = head ? AbortSignal.abort() : exchange.signal()
@@ -98,10 +100,11 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   }
   headers['content-type'] = 'application/json'
   const work = (given as { work: (signal: AbortSignal) => Promise<string> }).work
-  return new Response(head ? null : lateStream(work, { signal: exchange.signal(), cut: exchange.cut, failed }), {
-    status,
-    headers,
-  })
+  if (outgoing && !head) {
+    writeLate(work, outgoing, { status, headers, failed })
+    return new Response(null, { status, headers: SENT })
+  }
+  return new Response(head ? null : lateStream(work, { signal: exchange.signal(), cut, failed }), { status, headers })
 }
 
 function merge(exchange: Exchange, own: ReplyHeaders = {}): Record<string, string> {

@@ -99,10 +99,11 @@ function following(deps: HttpDeps): Route[] {
   }
   return [
     on(contract.joinRun, async ({ params, query, visible, signal }) => {
-      const run = await runs.get(db, params.thread_id, params.run_id, visible)
-      if (run === undefined) throw noRun(params.run_id)
-      const stop = query.cancel_on_disconnect ? onAbort(signal, canceller(deps, run, reason, visible)) : () => {}
-      const headers = { 'content-location': onThread(run), location: `${onThread(run)}/join` }
+      const exists =
+        engine.knows(params, visible) || (await runs.get(db, params.thread_id, params.run_id, visible)) !== undefined
+      if (!exists) throw noRun(params.run_id)
+      const stop = query.cancel_on_disconnect ? onAbort(signal, canceller(deps, params, reason, visible)) : () => {}
+      const headers = { 'content-location': onThread(params), location: `${onThread(params)}/join` }
       return late(async (gone) => (await engine.join(params, visible, gone).finally(stop)) ?? 'null', { headers })
     }),
     on(contract.joinRunStream, ({ params, query, ...asked }) => join(params, query, asked)),

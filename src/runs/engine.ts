@@ -7,7 +7,7 @@ import type { Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import type { Claimed } from '../db/queue.ts'
 import type * as runs from '../db/runs.ts'
-import type { Sql } from '../db/sql.ts'
+import { all, type Sql } from '../db/sql.ts'
 import type { ThreadTtl } from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { Fail } from '../failpoints.ts'
@@ -43,16 +43,16 @@ export interface Reservation {
   release(): void
 }
 
+type RunRef = { run_id: string; thread_id: string }
+
 /** This process's worker, where it has one. */
 export interface LocalWorker {
   reserve(runId: string): Reservation | undefined
   /** True while the run is executed here: its end will be told through `settled`, unless it moves to another worker. */
-  runs(runId: string): boolean
+  runs(run: RunRef): boolean
   /** Resolves when nothing that a run of this process wrote on the thread waits to be stored. */
   flushed(threadId: string): Promise<void>
 }
-
-type RunRef = { run_id: string; thread_id: string }
 
 /** A run that was started, with what it will say. */
 export interface Started {
@@ -74,6 +74,8 @@ export interface Engine {
   stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
   /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
   wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<string | undefined> }>
+  /** Whether it is certain, without asking the database, that the run exists and may be seen. */
+  knows(run: RunRef, visible: Sql): boolean
   /** Waits for a run that exists. */
   join(run: { thread_id: string; run_id: string }, visible: Sql, signal: AbortSignal): Promise<string | undefined>
   /** Follows a run that exists; throws `run_not_found`. */
@@ -128,6 +130,7 @@ export function createEngine(deps: {
   const cancelling = { db, bus, fail: deps.fail }
   const locals = new Map<string, Set<(result: Result) => void>>()
   const pressure = createPressure()
+  const isHere = (run: RunRef): boolean => deps.worker()?.runs(run) ?? false
 
   /** Hears the result of a run from this process's worker, if it is the one that runs it. */
   function listen(runId: string): { result: Promise<Result>; stop: () => void } {
@@ -271,10 +274,11 @@ export function createEngine(deps: {
       return { ...creation, result }
     },
 
+    knows: (run, visible) => visible === all && isHere(run),
+
     async join(run, visible, signal) {
       const local = listen(run.run_id)
-      const isHere = deps.worker()?.runs(run.run_id) ?? false
-      return waitFor(run, isHere, local.result, visible, signal).finally(local.stop)
+      return waitFor(run, isHere(run), local.result, visible, signal).finally(local.stop)
     },
 
     async joinStream(run, options) {

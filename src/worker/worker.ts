@@ -269,7 +269,7 @@ export function createWorker(
         },
       }
     },
-    runs: (runId) => active.has(runId),
+    runs: ({ run_id, thread_id }) => active.get(run_id)?.claimed.thread_id === thread_id,
     flushed: journal.flushed,
     async start() {
       await keeper.start()
