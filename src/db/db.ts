@@ -13,8 +13,6 @@ export interface Db {
   tx<T>(work: (db: Db) => Promise<T>): Promise<T>
   /** Encrypts what rows hold; absent where nothing is encrypted. */
   readonly seal?: Seal | undefined
-  /** True where nobody else writes between two statements of this process: then one statement needs no lock before it. */
-  readonly alone: boolean
   /** `rows` for the last statement of a transaction: the commit travels with it. Nothing may be thrown after it that
    *  should undo it. Outside of a transaction it is `rows`. */
   last<T = Record<string, unknown>>(query: Sql): Promise<T[]>

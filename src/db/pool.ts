@@ -46,7 +46,6 @@ export function overPool(
   return {
     rows,
     last: rows,
-    alone: options.alone,
     script: async (text) => void (await pool.query(text)),
     seal: options.seal,
     tx: (work) => {
@@ -82,7 +81,6 @@ async function inTransaction<T>(
     }
     const db: Db = {
       rows,
-      alone: false,
       seal,
       tx: (inner) => inner(db),
       last: (query) => {

@@ -216,8 +216,8 @@ const firstEpoch = sql`floor(extract(epoch from clock_timestamp()) * 1000000)::b
 
 const bump = (run: NewRun): Sql => sql`${run.worker_id === null ? 0 : 1}::int`
 
-/** Inserts a run on a locked thread, stamps the thread with its graph and assistant, and ends the transaction. Gives
- *  nothing where a condition on the thread does not hold. */
+/** Inserts a run on a thread that is locked or `unmoved`, stamps the thread with its graph and assistant, and ends the
+ *  transaction. Gives nothing where a condition on the thread does not hold. */
 export const insertLast = (
   db: Db,
   run: NewRun,
@@ -238,6 +238,10 @@ export const insertLast = (
 /** A thread on which a run may begin at once, and that adds nothing to its config. */
 export const isFree = sql`${present} and config::text = '{}'
   and not exists (select 1 from runs a where a.thread_id = threads.thread_id and a.status in ('pending', 'running'))`
+
+/** In an update of threads that has not locked the thread before: nobody has changed it since this statement looked. Postgres
+ *  asks a row that it had to wait for again, but not what else the statement saw; every run that is made changes its thread. */
+export const unmoved = sql`xmin = (select seen.xmin from threads seen where seen.thread_id = threads.thread_id)`
 
 /** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already, or the condition
  *  does not hold. */

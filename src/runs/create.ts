@@ -128,7 +128,7 @@ export async function createRun(
   })
 }
 
-/** The common case, in one round trip: a known assistant, and a thread on which nothing else wants to run. Gives
+/** The common case, in one statement: a known assistant, and a thread on which nothing else wants to run. Gives
  *  undefined where it is another case. */
 async function createAtOnce(
   deps: CreateDeps,
@@ -143,18 +143,15 @@ async function createAtOnce(
   if (registry.graph(assistant.graph_id).error !== undefined) return undefined
   const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
   const unchanged = assistants.unchanged(assistant, visible)
-  const insert = (on: Db) =>
-    runs.insertLast(on, run, stamp(assistant), and([visible, runs.isFree, unchanged, request.decide?.asIs]))
-  const underLock = async (tx: Db) => {
-    // The second statement sees what the lock had to wait for.
-    const locked = runs.lockThread(tx, run.thread_id, visible)
-    const [made] = await Promise.all([insert(tx), locked])
-    return made
-  }
   const made =
     request.thread_id === null
       ? await runs.insertWithThread(db, run, stamp(assistant), unchanged, deps.threadTtl)
-      : await (db.alone ? insert(db) : db.tx(underLock))
+      : await runs.insertLast(
+          db,
+          run,
+          stamp(assistant),
+          and([visible, runs.isFree, runs.unmoved, unchanged, request.decide?.asIs]),
+        )
   return made && created(made, run, nothingCancelled)
 }
 

@@ -2,6 +2,9 @@
 
 import { v7 } from 'uuid'
 import { expect, test } from 'vitest'
+import { openDatabase } from '../../src/db/open.ts'
+import { sql } from '../../src/db/sql.ts'
+import { until } from '../support/until.ts'
 import { failure } from './nouns.ts'
 import { eachRunServer, named } from './run-server.ts'
 
@@ -217,3 +220,30 @@ eachRunServer((server) => {
     expect(await log(threadId)).toEqual(['two', 'first', 'second', 'third'])
   })
 })
+
+eachRunServer(
+  (server) => {
+    test('a run that another server is just making counts, though this server looked before it was there', async () => {
+      const threadId = await server.thread()
+      await server.client.runs.wait(threadId, 'steps', { input: { log: [], hold: null } })
+      const db = await openDatabase(server.stack.database(), () => {})
+      try {
+        const waiting = sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+        const asked = await db.tx(async (tx) => {
+          await tx.rows(sql`update threads set updated_at = clock_timestamp() where thread_id = ${threadId}`)
+          await tx.rows(sql`insert into runs (run_id, thread_id, assistant_id, graph_id, status, metadata, kwargs,
+              multitask_strategy, available_at, temporary, attempt)
+            select ${v7()}::uuid, thread_id, assistant_id, graph_id, 'pending', metadata, kwargs, multitask_strategy,
+              clock_timestamp() + interval '1 hour', false, 0 from runs where thread_id = ${threadId}`)
+          const answer = failure(server.client.runs.create(threadId, 'steps', { multitaskStrategy: 'reject' }))
+          await until('it waits for the thread', async () => (await db.rows(waiting)).length > 0)
+          return { answer }
+        })
+        expect(await asked.answer).toMatchObject({ status: 409 })
+      } finally {
+        await db.close()
+      }
+    })
+  },
+  { only: ['postgres+redis', 'postgres'] },
+)

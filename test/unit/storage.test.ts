@@ -10,7 +10,7 @@ import { createStore } from '../../src/graph/store.ts'
 function failing(times: number, error: Error): Db & { asked(): number } {
   let asked = 0
   const rows = async () => (asked++ < times ? Promise.reject(error) : [])
-  const db: Db & { asked(): number } = { rows, last: rows, alone: false, tx: (work) => work(db), asked: () => asked }
+  const db: Db & { asked(): number } = { rows, last: rows, tx: (work) => work(db), asked: () => asked }
   return db
 }
 

@@ -23,7 +23,6 @@ function fakeDatabase() {
       return [{}] as T[]
     },
     tx: (work) => work(db),
-    alone: false,
     last: (query) => db.rows(query),
   }
   return {
