@@ -4,7 +4,13 @@
 import { resolve } from 'node:path'
 import type { Bus } from './bus/bus.ts'
 import { createMemoryBus } from './bus/memory.ts'
-import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
+import {
+  defaultServerConfig,
+  executorVariables,
+  processVariables,
+  type ServerConfig,
+  type WebhookConfig,
+} from './config.ts'
 import { databaseClock } from './db/crons.ts'
 import type { Database } from './db/db.ts'
 import { admit } from './db/encryption.ts'
@@ -13,6 +19,7 @@ import { migrate } from './db/migrate.ts'
 import { type DatabaseSettings, openDatabase } from './db/open.ts'
 import * as queue from './db/queue.ts'
 import { ApiError, ConfigError } from './errors.ts'
+import { type CustomApp, createCustomApp } from './executor/custom.ts'
 import type { Executor, Storage } from './executor/executor.ts'
 import type { GraphSource, GraphStatus } from './executor/protocol.ts'
 import { createFail } from './failpoints.ts'
@@ -23,6 +30,7 @@ import { openIndex } from './graph/store-index.ts'
 import { readStoreSettings, type StoreSettings } from './graph/store-settings.ts'
 import { createHttp } from './http/app.ts'
 import { type Listening, listen } from './http/listen.ts'
+import { createRelay } from './http/relay.ts'
 import { allRoutes } from './http/routes.ts'
 import { type Observe, silent } from './observe.ts'
 import { createEngine, type Engine } from './runs/engine.ts'
@@ -46,9 +54,11 @@ export interface HeddleOptions {
   graphs: Record<string, GraphSetting> | readonly GraphSource[]
   /** Where relative paths of graphs begin; the working directory by default. */
   projectDir?: string
+  /** The custom app as `path:export`, or in full: it answers requests first, in a child process. */
+  app?: string | { path: string; export: string }
   /** Where graph code runs: in a child process (default; graphs by path only), or in this one. */
   executor?: 'child' | 'inline'
-  /** The environment of the child. */
+  /** The environment of the children. */
   env?: Record<string, string | undefined>
   /** In memory by default: then nothing outlives the process. */
   database?: DatabaseSettings
@@ -70,7 +80,9 @@ export interface Heddle {
   listen(at?: { host?: string; port?: number }): Promise<{ url: string; port: number }>
   /** The graphs as last loaded. */
   graphs(): readonly GraphStatus[]
-  /** Loads the graphs anew. */
+  /** The custom app, with what was wrong with it when it was loaded last. */
+  app(): { name: string; error?: string } | undefined
+  /** Loads the graphs and the custom app anew. */
   reload(): Promise<readonly GraphStatus[]>
   /** Lets runs finish (at most `shutdownGraceSeconds`) while their clients follow them, gives the rest back, and closes
    *  everything. With `now`, also when it is closing already, nothing is waited for. */
@@ -99,6 +111,11 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     const loading = parts.executor.start()
     loading.catch(() => {})
     opened.unshift({ close: () => parts.executor.close() })
+    const custom =
+      options.app === undefined ? undefined : createCustomApp(options.app, childOptions(options, config, observe))
+    if (custom) opened.unshift(custom)
+    // A worker needs it for webhooks only, and starts it for the first.
+    const appLoading = options.role === 'worker' ? undefined : custom?.start()
     const pooled = { ...settings, ...('uri' in settings && { poolSize: Math.max(1, config.poolSize - 2) }) }
     const db = watched(await opening(openDatabase(pooled, observe, config.aesKeys)), 'requests', observe)
     await migrate(db)
@@ -113,10 +130,12 @@ export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
     const broken = graphs.find(({ error }) => error !== undefined)
     // Before any run is claimed: another process may have the graph whole.
     if (broken && !config.dev) throw new ConfigError(`graphs.${broken.graph_id}: ${broken.error}`)
+    const appError = await appLoading
+    if (appError !== undefined && !config.dev) throw new ConfigError(`http.app: ${appError}`)
     await ensureAssistants(db, graphs)
     const index = stored.index && (await openIndex({ db, executor: parts.executor, observe }, stored.index))
     const store = { ttl: stored.ttl, ...(index && { index }) }
-    return await assemble({ options, config, observe, db, leaseDb, journalDb, bus, store, ...parts, opened })
+    return await assemble({ options, config, observe, db, leaseDb, journalDb, bus, store, custom, ...parts, opened })
   } catch (error) {
     for (const part of opened) await part.close().catch(() => {})
     throw error
@@ -132,6 +151,7 @@ interface Parts {
   journalDb: Database
   bus: Bus
   store: Pick<StoreDeps, 'index' | 'ttl'>
+  custom: CustomApp | undefined
   executor: Executor
   /** Gives the executor its storage, which needs the database. */
   connect: (storage: Storage) => void
@@ -139,11 +159,13 @@ interface Parts {
 }
 
 async function assemble(parts: Parts): Promise<Heddle> {
-  const { options, config, observe, db, bus, executor } = parts
+  const { options, config, observe, db, bus, custom, executor } = parts
   const fail = createFail(config.failpoints)
   if (fail) observe({ kind: 'failpoints_set', names: config.failpoints.map(({ name }) => name) })
   const registry = createRegistry({ executor })
-  const webhooks = config.disabled.includes('webhooks') ? undefined : config.webhooks
+  const toApp: WebhookConfig['toApp'] =
+    custom === undefined ? 'none' : config.webhooks.toApp === 'forbidden' ? 'forbidden' : 'allowed'
+  const webhooks = config.disabled.includes('webhooks') ? undefined : { ...config.webhooks, toApp }
   let worker: Worker | undefined
   let outbox: Outbox | undefined
   const engine: Engine = createEngine({
@@ -194,7 +216,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
     )
   }
   if (worker && webhooks) {
-    const post = createPost({ allowPrivate: webhooks.allowPrivate })
+    const post = createPost({ allowPrivate: webhooks.allowPrivate, app: custom })
     outbox = createOutbox({ db, post, observe, fail }, { webhooks, version: config.version, pollMs: 1_000 })
   }
   const pruner = createPruner(
@@ -215,7 +237,9 @@ async function assemble(parts: Parts): Promise<Heddle> {
   outbox?.start()
   if (worker) for (const service of upkeep) service.start()
   const deps = { db, bus, executor, registry, config, observe, engine, store }
-  const http = createHttp(deps, allRoutes(deps))
+  const relay = custom && createRelay(custom, config)
+  const http = createHttp({ ...deps, relay }, allRoutes(deps))
+  await relay?.listen(http.own)
   const listening: Listening[] = []
   let closing: Promise<void> | undefined
   const fetch: Heddle['fetch'] = async (request) => http.fetch(request)
@@ -229,10 +253,12 @@ async function assemble(parts: Parts): Promise<Heddle> {
     await Promise.all(upkeep.map((service) => service.stop()))
     await worker?.stop(config.shutdownGraceSeconds * 1_000, hurry.signal)
     await outbox?.stop(Math.max(0, until - performance.now()), hurry.signal)
+    await relay?.idle(until - performance.now(), hurry.signal)
     // What runs elsewhere is told to its readers to the end; with an embedded database nothing does.
     if (db.kind === 'pg') await engine.readersGone(until - performance.now(), hurry.signal)
     engine.close()
     await Promise.all(listening.map((port) => port.close(CLOSE_MS)))
+    await relay?.close()
     for (const part of parts.opened) await part.close()
   }
 
@@ -247,8 +273,9 @@ async function assemble(parts: Parts): Promise<Heddle> {
       return { url: at.url, port: at.port }
     },
     graphs: () => executor.graphs(),
+    app: () => custom && { name: custom.name, ...(custom.error() !== undefined && { error: custom.error() }) },
     async reload() {
-      const graphs = await executor.reload()
+      const [graphs] = await Promise.all([executor.reload(), custom?.reload()])
       await ensureAssistants(db, graphs)
       return graphs
     },
@@ -303,22 +330,26 @@ async function createExecutor(
     throw new ConfigError(`The graph "${byValue.graph_id}" is an object: give its path, or executor: 'inline'.`)
   }
   const { createChildExecutor } = await import('./executor/child-process.ts')
-  const env = options.env ?? executorVariables(processVariables(), {})
   return {
     connect,
     executor: createChildExecutor({
+      ...childOptions(options, config, observe),
       graphs,
-      projectDir,
-      env,
       storage,
-      observe,
       abortGrace,
-      stallMs: config.executorStallSeconds * 1_000,
       size: config.executors,
-      ...(config.executorMemoryMb !== undefined && { memoryMb: config.executorMemoryMb }),
     }),
   }
 }
+
+/** What every process of user code gets. */
+const childOptions = (options: HeddleOptions, config: ServerConfig, observe: Observe) => ({
+  projectDir: resolve(options.projectDir ?? '.'),
+  env: options.env ?? executorVariables(processVariables(), {}),
+  observe,
+  stallMs: config.executorStallSeconds * 1_000,
+  ...(config.executorMemoryMb !== undefined && { memoryMb: config.executorMemoryMb }),
+})
 
 function graphSources(given: HeddleOptions['graphs'], projectDir: string): GraphSource[] {
   if (Array.isArray(given)) return [...(given as readonly GraphSource[])]

@@ -39,6 +39,8 @@ export interface WebhookConfig {
   /** Absent: every port. */
   allowedPorts?: readonly number[]
   maxUrlLength: number
+  /** Whether a relative URL is taken, as one of the custom app of this server: `none` where there is no app. */
+  toApp: 'allowed' | 'forbidden' | 'none'
   /** Sent with each delivery. */
   headers: Readonly<Record<string, string>>
   /** How long a delivery that has ended can still be listed and replayed. */
@@ -127,6 +129,7 @@ export const defaultServerConfig: ServerConfig = {
     allowPrivate: false,
     requireHttps: false,
     maxUrlLength: 65_536,
+    toApp: 'none',
     headers: {},
     ttlSeconds: 604_800,
   },

@@ -33,10 +33,12 @@ const codes = {
   graph_failed: [500, 'The graph failed while answering.'],
   internal: [500, 'The server failed to answer. Its log says why, under the request id.'],
   cannot_decrypt: [500, 'What is stored cannot be decrypted with the keys that this server has.'],
+  app_failed: [502, 'The custom app of this server failed.'],
   embedding_failed: [502, 'The texts could not be embedded.'],
   storage_unmeasured: [501, 'The storage of this thread cannot be measured.'],
   overloaded: [503, 'The server is overloaded. Try again later.'],
   database_unavailable: [503, 'The database cannot be reached. Try again later.'],
+  app_unavailable: [503, 'The custom app of this server cannot answer now. Try again later.'],
   executor_unavailable: [503, 'No executor can answer now. Try again later.'],
   shutting_down: [503, 'The server is shutting down. Try again on another one.'],
 } as const satisfies Record<string, readonly [number, string]>

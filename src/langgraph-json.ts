@@ -45,6 +45,8 @@ export interface Project {
   env: Record<string, string>
   /** Absolute path of the env file, where `env` is one. */
   envFile?: string
+  /** What `http.app` names; `path` is absolute. */
+  app?: { path: string; export: string }
   cors: Partial<Cors>
   webhooks: Partial<WebhookConfig>
   disabled: RouteGroup[]
@@ -79,6 +81,7 @@ export function readProject(path: string, variables: Variables): Project {
     graphs: Object.entries(graphs).map(([id, spec]) => readGraph(id, spec, dir, wrong)),
     env: taken.env,
     ...(typeof env === 'string' && { envFile: resolve(dir, env) }),
+    ...(http.app !== undefined && { app: readExport('http.app', http.app, dir, wrong) }),
     cors: readCors(http.cors ?? {}, wrong),
     webhooks: readWebhooks(webhooks, { ...taken.env, ...variables }, wrong),
     disabled: routeGroups.filter((name) => (http as Record<string, unknown>)[`disable_${name}`] === true),
@@ -168,21 +171,36 @@ function readGraph(
   wrong: (what: string) => ConfigError,
 ): ProjectGraph {
   const { path: text, description } = typeof spec === 'string' ? { path: spec, description: undefined } : spec
+  return {
+    graph_id: id,
+    ...readExport(`graphs.${id}`, text, dir, wrong),
+    ...(description !== undefined && { description }),
+  }
+}
+
+/** The file and the export that the value of a key names. */
+function readExport(
+  key: string,
+  text: string,
+  dir: string,
+  wrong: (what: string) => ConfigError,
+): { path: string; export: string } {
   const colon = text.lastIndexOf(':')
   // A colon before a slash belongs to the path (a Windows drive).
   const split = colon > 0 && !/[\\/]/.test(text.slice(colon))
   const [path, name] = split ? [text.slice(0, colon), text.slice(colon + 1)] : [text, 'default']
   if (extname(path) === '.py') {
+    const what = key === 'http.app' ? 'app' : 'graph'
     throw wrong(
-      `graphs.${id} is a Python graph, which this server cannot run yet: only TypeScript and JavaScript graphs are served.`,
+      `${key} is a Python ${what}, which this server cannot run yet: only TypeScript and JavaScript ${what}s are served.`,
     )
   }
   if (!scripts.test(path) || name === '') {
     throw wrong(
-      `graphs.${id} is ${JSON.stringify(text)}: it must be "./file.ts:export" (.ts .mts .cts .tsx .js .mjs .cjs .jsx).`,
+      `${key} is ${JSON.stringify(text)}: it must be "./file.ts:export" (.ts .mts .cts .tsx .js .mjs .cjs .jsx).`,
     )
   }
-  return { graph_id: id, path: resolve(dir, path), export: name, ...(description !== undefined && { description }) }
+  return { path: resolve(dir, path), export: name }
 }
 
 const scripts = /\.([mc]?[tj]s|[tj]sx)$/

@@ -33,7 +33,6 @@ export const refusedKeys: Record<string, string> = {
 
 /** The same for the keys of `http`. */
 export const refusedHttp: Record<string, string> = {
-  app: later,
   configurable_headers: later,
   logging_headers: later,
   middleware_order: later,
@@ -123,13 +122,19 @@ export const projectSchema = z.strictObject({
   checkpointer: checkpointerSchema.optional(),
   store: storeSchema.optional(),
   webhooks: webhooksSchema.optional(),
-  http: z.strictObject({ cors: corsSchema.optional(), ...switches }).optional(),
+  http: z
+    .strictObject({
+      app: z.string('must be "./file.ts:export"').optional(),
+      cors: corsSchema.optional(),
+      ...switches,
+    })
+    .optional(),
 })
 
 /** The keys that may stand at `path` ('' for the top), for "did you mean". */
 export function knownKeys(path: string): string[] {
   if (path === '') return [...Object.keys(projectSchema.shape), ...Object.keys(ignoredKeys)]
-  if (path === 'http') return ['cors', ...Object.keys(switches)]
+  if (path === 'http') return ['app', 'cors', ...Object.keys(switches)]
   if (path === 'checkpointer') return Object.keys(checkpointerSchema.shape)
   if (path === 'checkpointer.ttl') return Object.keys(checkpointerSchema.shape.ttl.unwrap().unwrap().shape)
   const inStore = {

@@ -43,6 +43,7 @@ export function readWebhooks(
     ...(url.allowed_domains?.length && { allowedDomains: url.allowed_domains }),
     ...(url.allowed_ports?.length && { allowedPorts: url.allowed_ports }),
     ...(url.max_url_length !== undefined && { maxUrlLength: url.max_url_length }),
+    ...(url.disable_loopback === true && { toApp: 'forbidden' as const }),
     headers: Object.fromEntries(Object.entries(headers).map(read)),
   }
 }

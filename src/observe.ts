@@ -12,6 +12,11 @@ export type Observation =
   | { kind: 'executor_started'; pid: number | null; ms: number }
   | { kind: 'executor_exited'; pid: number | null; cause: string; runs: string[] }
   | { kind: 'executor_output'; stream: 'stdout' | 'stderr'; text: string }
+  /** The custom app serves; `routes` is null where it gets every request. */
+  | { kind: 'app_loaded'; app: string; routes: number | null; ms: number }
+  | { kind: 'app_failed_to_load'; app: string; message: string }
+  | { kind: 'app_exited'; app: string; pid: number | null; cause: string }
+  | { kind: 'app_output'; app: string; stream: 'stdout' | 'stderr'; text: string }
   | {
       kind: 'run_created'
       run_id: string

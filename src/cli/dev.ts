@@ -26,6 +26,7 @@ export async function dev(options: DevOptions): Promise<void> {
   const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
+    ...(project.app && { app: project.app }),
     projectDir: project.dir,
     store: project.store,
     env: executorEnv,
@@ -54,6 +55,8 @@ export async function dev(options: DevOptions): Promise<void> {
       .map(({ graph_id, error }) => (error === undefined ? graph_id : `${graph_id} (does not load)`))
       .join(', ')}`,
   )
+  const app = heddle.app()
+  if (app) say(`  app       ${app.name}${app.error === undefined ? '' : ' (does not load)'}`)
   say(`  database  ${heddle.database}`)
   say(`  bus       ${heddle.bus}`)
   say(`  API docs  ${address}/docs`)

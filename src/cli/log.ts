@@ -87,6 +87,14 @@ export function entry(seen: Observation): Entry {
       return [exitLevel(seen), `executor ended: ${seen.cause}`, { pid: seen.pid, runs: seen.runs }]
     case 'executor_output':
       return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd()]
+    case 'app_loaded':
+      return ['debug', 'custom app loaded', { app: seen.app, routes: seen.routes ?? 'all', ms: round(seen.ms) }]
+    case 'app_failed_to_load':
+      return ['error', seen.message, { app: seen.app }]
+    case 'app_exited':
+      return [exitLevel({ ...seen, runs: [] }), `custom app ended: ${seen.cause}`, { app: seen.app, pid: seen.pid }]
+    case 'app_output':
+      return [seen.stream === 'stderr' ? 'warn' : 'info', seen.text.trimEnd(), { app: seen.app }]
     case 'store_unembedded':
       return ['warn', 'items of the store have no vectors: run "heddle reindex-store"', { items: seen.items }]
     case 'failpoints_set':

@@ -1,4 +1,4 @@
-// Reload on save: watches the project and has the graphs loaded anew. In charge of what counts as a save and of saying
+// Reload on save: watches the project and has the graphs and the custom app loaded anew. In charge of what counts as a save and of saying
 // what came of it; must not touch threads, connections or runs.
 
 import { basename, dirname, extname, relative, sep } from 'node:path'
@@ -8,9 +8,10 @@ import { messageOf } from '../errors.ts'
 import { type Project, readProject } from '../langgraph-json.ts'
 import { say } from './serve.ts'
 
-/** What is told to load its graphs anew. */
+/** What is told to load its graphs and its app anew. */
 export interface Reloadable {
   reload(): Promise<readonly { graph_id: string; error?: string }[]>
+  app(): { error?: string } | undefined
 }
 
 const QUIET_MS = 100
@@ -35,18 +36,18 @@ export async function reloadOnSave(options: {
   dataDir: string
 }): Promise<{ close(): Promise<void> }> {
   const { project, heddle, dataDir } = options
-  const graphDirs = project.graphs.map(({ path }) => dirname(path))
-  const roots = [project.dir, ...graphDirs.filter((dir) => relative(project.dir, dir).startsWith('..'))]
+  const codeDirs = [...project.graphs, ...(project.app ? [project.app] : [])].map(({ path }) => dirname(path))
+  const roots = [project.dir, ...codeDirs.filter((dir) => relative(project.dir, dir).startsWith('..'))]
   const settings = [project.file, ...(project.envFile === undefined ? [] : [project.envFile])]
   const watcher = watch([...new Set([...roots, ...settings])], {
     ignoreInitial: true,
     ignored: (path, stats) => {
       if (settings.includes(path)) return false
       if (stats?.isFile()) return !extensions.includes(extname(path))
-      // A folder that a graph of the project lies in is watched, whatever its name.
+      // A folder that a graph or the app of the project lies in is watched, whatever its name.
       return (
         path === dataDir ||
-        (folders.includes(basename(path)) && !graphDirs.some((dir) => `${dir}${sep}`.startsWith(`${path}${sep}`)))
+        (folders.includes(basename(path)) && !codeDirs.some((dir) => `${dir}${sep}`.startsWith(`${path}${sep}`)))
       )
     },
   })
@@ -86,8 +87,10 @@ export async function reloadOnSave(options: {
       await new Promise(setImmediate)
       const good = graphs.filter((graph) => graph.error === undefined).length
       const count = good === graphs.length ? `${good}` : `${good} of ${graphs.length}`
+      const app = target.app()
+      const also = app === undefined ? '' : app.error === undefined ? ' and the app' : ', not the app,'
       const time = Math.round(performance.now() - began)
-      say(`Reloaded ${count} graphs in ${time} ms after a change of ${names.join(', ')}${more}`)
+      say(`Reloaded ${count} graphs${also} in ${time} ms after a change of ${names.join(', ')}${more}`)
     } catch (error) {
       say(`Reloading failed after a change of ${names.join(', ')}${more}: ${messageOf(error)}`)
     }

@@ -1,5 +1,5 @@
 // `heddle start`: production. In charge of refusing to start on anything that is not as it was asked for: no database, a
-// graph that does not load, a busy port.
+// graph or an app that does not load, a busy port.
 
 import { version } from '../config.ts'
 import { ConfigError } from '../errors.ts'
@@ -21,6 +21,7 @@ export async function start(options: StartOptions): Promise<void> {
   const { createHeddle } = await import('../app.ts')
   const heddle = await createHeddle({
     graphs: project.graphs,
+    ...(project.app && { app: project.app }),
     projectDir: project.dir,
     store: project.store,
     env: executorEnv,
@@ -32,7 +33,7 @@ export async function start(options: StartOptions): Promise<void> {
     config,
     observe,
   }).catch((error: unknown) => {
-    throw error instanceof ConfigError && error.message.startsWith('graphs.')
+    throw error instanceof ConfigError && /^(graphs\.|http\.app)/.test(error.message)
       ? new ConfigError(`${project.file}: ${error.message}`)
       : error
   })
@@ -45,6 +46,8 @@ export async function start(options: StartOptions): Promise<void> {
   if (environment.log.json) return
   say(`Heddle ${version} ${url === undefined ? 'works on runs' : `on ${url}`} (role ${options.role})`)
   say(`  graphs    ${graphs.join(', ')}`)
+  const app = heddle.app()
+  if (app) say(`  app       ${app.name}`)
   say(`  database  ${heddle.database}`)
   say(`  bus       ${heddle.bus}`)
 }

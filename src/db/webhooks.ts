@@ -10,12 +10,20 @@ import { type Sql, sql } from './sql.ts'
 
 const time = (column: Sql): Sql => sql`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')`
 
+/** The host of deliveries to the custom app. */
+export const APP_HOST = ''
+
+/** A path of the custom app is stored as a URL without a host, so that no path looks like one. */
+const stored = (webhook: Sql): Sql =>
+  sql`case when ${webhook} like '/%' then 'app://' || ${webhook} else ${webhook} end`
+const shown = (url: Sql): Sql => sql`case when ${url} like 'app:///%' then substr(${url}, 7) else ${url} end`
+
 /** Puts what ended runs owe into the outbox; a part of the statement that ends them. `ended` is a relation of these runs with
  *  all columns of `runs` as they are now. `values` is JSON that may refer to `r`, the run, and to `t`, its thread as it was
  *  before the statement. */
 export const owe = (ended: Sql, values: Sql = sql`t."values"`): Sql => sql`insert into webhook_deliveries
     (delivery_id, run_id, thread_id, thread_metadata, url, body)
-  select gen_random_uuid(), r.run_id, r.thread_id, t.metadata, r.kwargs ->> 'webhook', left(row_to_json(body)::text, -1)
+  select gen_random_uuid(), r.run_id, r.thread_id, t.metadata, ${stored(sql`(r.kwargs ->> 'webhook')`)}, left(row_to_json(body)::text, -1)
     || case when r.error is null then '' else ',"error":' || r.error::text end || '}'
   from ${ended} as r join threads t on t.thread_id = r.thread_id cross join lateral (
     select r.run_id, r.thread_id, r.assistant_id, ${time(sql`r.created_at`)} as created_at,
@@ -83,7 +91,7 @@ export const claimQuery = (claim: string, leaseSeconds: number, room: Room): Sql
     update webhook_deliveries d set claim = ${claim}, attempts = d.attempts + 1, last_attempt_at = clock_timestamp(),
       due_at = clock_timestamp() + make_interval(secs => ${leaseSeconds}::float8)
     where d.delivery_id = any(array(select delivery_id from next))
-    returning d.delivery_id, d.run_id, d.url, d.host, d.body, d.size, d.attempts`
+    returning d.delivery_id, d.run_id, ${shown(sql`d.url`)} as url, d.host, d.body, d.size, d.attempts`
 
 /** What json.ts had to escape for Postgres comes out as it was. */
 const asSent = (body: string): string => (/\uE000|\\ue000/.test(body) ? JSON.stringify(parseJson(body)) : body)
@@ -124,7 +132,7 @@ export const release = (db: Db, of: { delivery_id: string; claim: string }): Pro
   db.rows(sql`update webhook_deliveries set claim = null, attempts = attempts - 1, due_at = clock_timestamp()
     where delivery_id = ${of.delivery_id} and claim = ${of.claim}`)
 
-const wire = sql`d.delivery_id, d.run_id, d.thread_id, d.url, d.status, d.attempts, d.created_at, d.last_attempt_at,
+const wire = sql`d.delivery_id, d.run_id, d.thread_id, ${shown(sql`d.url`)} as url, d.status, d.attempts, d.created_at, d.last_attempt_at,
   case when d.status = 'pending' then d.due_at end as next_attempt_at, d.ended_at, d.last_status, d.last_error`
 
 /** The thread may be gone: its metadata of then stands for it. */

@@ -12,8 +12,8 @@ export interface ControlOptions {
   observe: Observe
   /** How long the event loop may be blocked, in milliseconds; 0 or absent: for ever. */
   stallMs?: number
-  /** The graphs that run in the child. */
-  graphIds(): string[]
+  /** What the child is, for people. */
+  name(pid: number | undefined): string
   /** The child is about to be ended because it is blocked. */
   stalled(): void
 }
@@ -46,12 +46,11 @@ export function createControl(child: ChildProcess, options: ControlOptions): Con
   }
   const blocked = ({ ms, over }: ControlReport & { type: 'blocked' }) => {
     // The first word, and the last.
-    if (over || ms < 2_000) observe({ kind: 'event_loop_delayed', where: where(), ms })
+    if (over || ms < 2_000) observe({ kind: 'event_loop_delayed', where: options.name(child.pid), ms })
     if (over || stallMs === 0 || ms < stallMs) return
     options.stalled()
     end(`blocked its event loop for ${Math.round(ms / 1_000)} s`)
   }
-  const where = () => `executor ${child.pid} (graphs: ${options.graphIds().join(', ') || 'none'})`
 
   channel.on('error', () => {})
   createInterface({ input: channel }).on('line', (line) => {

@@ -1,10 +1,9 @@
 // Loads graphs. In charge of importing a graph's file, finding the graph in what it exports, and saying in one sentence
 // what is wrong with it; a graph that fails must never keep the others from loading.
 
-import { relative } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { ApiError, messageOf } from '../errors.ts'
+import { ApiError } from '../errors.ts'
 import { type Codec, createCodec } from './codec.ts'
+import { explain, exportOf, Refusal } from './exported.ts'
 import { detach, type Graph, type RunnableConfig, unwrapGraph } from './graph.ts'
 import type { LangChain, LoadLangChain } from './langchain.ts'
 import type { GraphSource, GraphStatus } from './protocol.ts'
@@ -55,7 +54,7 @@ export async function loadGraphs(sources: Omit<GraphSource, 'value'>[], options:
     try {
       loaded.set(source.graph_id, await loadGraph(source, options, codecs))
     } catch (error) {
-      failures.set(source.graph_id, explain(error, source, options.projectDir))
+      failures.set(source.graph_id, explain(error, `Graph "${source.graph_id}"`, source.path, options.projectDir))
     }
   }
   const statuses = sources.map(({ graph_id, description }) => {
@@ -90,24 +89,8 @@ async function loadGraph(
 async function exported(source: Omit<GraphSource, 'value'>, options: LoadOptions): Promise<unknown> {
   if (options.values.has(source.graph_id)) return await options.values.get(source.graph_id)
   if (source.path === undefined) throw new Refusal('has neither a path nor a value')
-  const module = await options.importFile(source.path)
-  const name = source.export ?? 'default'
-  const value = await exportOf(module, name)
-  if (value !== undefined) return value
-  const names = Object.keys(module).filter((key) => key !== 'default' && key !== 'module.exports')
-  throw new Refusal(
-    `has no export "${name}"${names.length ? `; it exports ${names.map((key) => `"${key}"`).join(', ')}` : ''}`,
-  )
+  return exportOf(await options.importFile(source.path), source.export ?? 'default')
 }
-
-// What CommonJS exports is also, and sometimes only, found on `default`.
-function exportOf(module: Record<string, unknown>, name: string): unknown {
-  if (module[name] !== undefined && !(name === 'default' && isNamespace(module.default))) return module[name]
-  const inner = module.default
-  return typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>)[name] : undefined
-}
-const isNamespace = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && (value as { __esModule?: unknown }).__esModule === true
 
 function opener(value: unknown, source: Omit<GraphSource, 'value'>): LoadedGraph['open'] {
   const graph = unwrapGraph(value)
@@ -125,27 +108,3 @@ function opener(value: unknown, source: Omit<GraphSource, 'value'>): LoadedGraph
     return detach(graph)
   }
 }
-
-class Refusal extends Error {}
-
-function explain(error: unknown, source: Omit<GraphSource, 'value'>, projectDir: string | null): string {
-  const short = (path: string) => (projectDir ? relative(projectDir, path) || path : path)
-  const file = source.path === undefined ? '' : ` (${short(source.path)})`
-  if (error instanceof Refusal) return `Graph "${source.graph_id}"${file} ${error.message}.`
-  const where = source.path === undefined ? undefined : placeOf(error, source.path)
-  const message = firstLine(messageOf(error)).replace(/\.$/, '')
-  return `Graph "${source.graph_id}" could not be loaded${where ? ` from ${short(where)}` : file}: ${message}.`
-}
-
-const firstLine = (text: string): string => text.trim().split('\n')[0]?.slice(0, 500) ?? ''
-
-// The first frame of the stack in the project's own files: "…/file.ts:12:3" (not "node:internal/…").
-function placeOf(error: unknown, path: string): string | undefined {
-  const stack = error instanceof Error ? (error.stack ?? '') : ''
-  for (const match of stack.matchAll(/(?<=[\s(]|file:\/\/)(\/[^\s()?]+?)(?:\?[^\s():]*)?:(\d+)(?::\d+)?/g)) {
-    const [, file, line] = match
-    if (file && !file.includes('/node_modules/') && !isOwn(file)) return `${file}:${line}`
-  }
-  return path
-}
-const isOwn = (file: string): boolean => pathToFileURL(file).href.startsWith(new URL('.', import.meta.url).href)

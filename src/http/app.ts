@@ -10,6 +10,7 @@ import { ApiError } from '../errors.ts'
 import { readBody } from './body.ts'
 import { createCors } from './cors.ts'
 import type { HttpDeps } from './deps.ts'
+import type { Own, Relay } from './relay.ts'
 import { type Exchange, respond, respondError } from './respond.ts'
 import type { Route } from './route.ts'
 import { isServed } from './served.ts'
@@ -24,6 +25,8 @@ export interface NodeBindings {
 
 export interface Http {
   fetch(request: Request, node?: NodeBindings): Promise<Response>
+  /** The same without the custom app. */
+  own: Own
 }
 
 type Env = { Bindings: { exchange: Exchange; incoming: IncomingMessage | undefined } }
@@ -33,7 +36,11 @@ const REQUEST_ID = /^[\w.:-]{1,128}$/
 
 /** Makes the application of the routes; those that the configuration does not serve are left out. */
 export function createHttp(
-  deps: Pick<HttpDeps, 'config' | 'observe'> & { engine?: Pick<HttpDeps['engine'], 'hangingUp'> },
+  deps: Pick<HttpDeps, 'config' | 'observe'> & {
+    engine?: Pick<HttpDeps['engine'], 'hangingUp'>
+    /** The way to the custom app, where there is one. */
+    relay?: Relay | undefined
+  },
   routes: readonly Route[],
 ): Http {
   const { config, observe, engine } = deps
@@ -91,29 +98,26 @@ export function createHttp(
     }
   }
 
+  const answer = async (request: Request, exchange: Exchange, node: NodeBindings, relay?: Relay): Promise<Response> => {
+    if (isPreflight(request)) return preflight(request, exchange, cors.preflight)
+    if (climbs(node.incoming)) return respondError(new ApiError('not_found', NO_CLIMBING), exchange)
+    if (!relay?.wants(request)) return app.fetch(request, { exchange, incoming: node.incoming })
+    return relay.answer(request, exchange, node.incoming).catch((error: unknown) => respondError(error, exchange))
+  }
+
+  const handle = async (request: Request, node: NodeBindings, relay?: Relay, isKnown = false): Promise<Response> => {
+    const started = performance.now()
+    const exchange = begin(request, node)
+    const { method, path, requestId: request_id } = exchange
+    const response = await answer(request, exchange, node, relay)
+    const { status } = response
+    if (!isKnown) observe({ kind: 'request_done', method, path, status, ms: performance.now() - started, request_id })
+    return response
+  }
+
   return {
-    async fetch(request, node = {}) {
-      const started = performance.now()
-      const exchange = begin(request, node)
-      const { method, path, requestId: request_id } = exchange
-      const response = isPreflight(request)
-        ? preflight(request, exchange, cors.preflight)
-        : climbs(node.incoming)
-          ? respondError(
-              new ApiError('not_found', 'A path must not have the segments . and ..: encode what is in it.'),
-              exchange,
-            )
-          : await app.fetch(request, { exchange, incoming: node.incoming })
-      observe({
-        kind: 'request_done',
-        method,
-        path,
-        status: response.status,
-        ms: performance.now() - started,
-        request_id,
-      })
-      return response
-    },
+    fetch: (request, node = {}) => handle(request, node, deps.relay),
+    own: (request, node) => handle(request, node, undefined, node.isRelayed),
   }
 }
 
@@ -137,6 +141,7 @@ function once<T>(make: () => T): () => T {
   }
 }
 
+const NO_CLIMBING = 'A path must not have the segments . and ..: encode what is in it.'
 const DOT_SEGMENT = /^[^?#]*\/(?:\.|%2e){1,2}(?:[/?#]|$)/i
 
 /** Whether the path, as it was sent, would be another one once resolved: an id of `..` must not reach another route. */

@@ -65,7 +65,8 @@ function checkHeaders(headers: Headers, limitBytes: number): void {
   }
 }
 
-const tooLarge = (limitBytes: number) =>
+/** What a body over the limit is refused with. */
+export const tooLarge = (limitBytes: number): ApiError =>
   new ApiError('body_too_large', `The request body is larger than the ${limitBytes} bytes that this server takes.`)
 const cutShort = () => new ApiError('bad_request', 'The request body ended too early.')
 

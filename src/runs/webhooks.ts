@@ -27,12 +27,17 @@ export function isAllowed(address: string, allowPrivate: boolean): boolean {
 
 const HOW_TO_ALLOW = 'the operator can allow it with HEDDLE_WEBHOOK_ALLOW_PRIVATE=true'
 
+/** Whether a webhook is one of this server's custom app: a path there, and no way to any other host. */
+export const isOfApp = (url: string): boolean => url.startsWith('/')
+
 /** Why a webhook must not go to this URL, as the rest of a sentence; undefined where it may. What its name resolves to is
  *  looked at when connecting. */
 export function refusalOf(given: string, config: WebhookConfig): string | undefined {
   const { requireHttps, allowedDomains, allowedPorts, maxUrlLength, allowPrivate } = config
   if (given.length > maxUrlLength) return `must be at most ${maxUrlLength} characters long`
-  if (!URL.canParse(given)) return 'must be an absolute http or https URL: this server has no app of its own to call'
+  if (isOfApp(given)) return refusalOfPath(given, config)
+  if (!URL.canParse(given))
+    return 'must be an absolute http or https URL, or begin with / for the custom app of this server'
   const url = new URL(given)
   if (url.protocol !== 'https:' && (url.protocol !== 'http:' || requireHttps))
     return `must begin with ${requireHttps ? 'https://' : 'http:// or https://'}`
@@ -47,6 +52,24 @@ export function refusalOf(given: string, config: WebhookConfig): string | undefi
   if (isIP(host) !== 0 ? !isAllowed(host, allowPrivate) : isHere && !allowPrivate)
     return `must not be an address of a private network or of this machine: ${HOW_TO_ALLOW}`
   return undefined
+}
+
+function refusalOfPath(given: string, { toApp }: WebhookConfig): string | undefined {
+  if (toApp === 'none') return 'must be an absolute http or https URL: this server has no custom app (http.app) to call'
+  if (toApp === 'forbidden')
+    return 'must be an absolute http or https URL: webhooks.url.disable_loopback of this server forbids relative ones'
+  // Whatever some reader of URLs takes for the beginning of a host, or drops.
+  if (!PLAIN_PATH.test(given) || pathOf(given).startsWith('//'))
+    return 'must be a path of the custom app: one slash at its beginning, no backslashes, and other special characters encoded'
+  return undefined
+}
+
+const PLAIN_PATH = /^\/(?![\\/])[^\\\s\p{Cc}]*$/u
+
+/** A relative URL as the URL standard prints it, without dot segments and fragment. */
+function pathOf(given: string): string {
+  const { pathname, search } = new URL(given, 'http://app.invalid')
+  return pathname + search
 }
 
 /** The host of a URL as an address or a name, without the dot at the end that a name may have. */
@@ -64,6 +87,7 @@ export function webhookOf(given: string, config: WebhookConfig | undefined): str
   }
   const refusal = refusalOf(given, config)
   if (refusal !== undefined) throw new ApiError('validation_failed', `body.webhook: ${refusal}`)
+  if (isOfApp(given)) return pathOf(given)
   const url = new URL(given)
   url.hash = ''
   return url.href

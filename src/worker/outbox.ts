@@ -77,6 +77,8 @@ export function createOutbox(
       bytes -= delivery.size
     }
     for (const [host, room] of hosts) if (room < 0) hosts.set(host, 0)
+    // Another process may have the app.
+    if (options.webhooks.toApp === 'none') hosts.set(webhooks.APP_HOST, 0)
     return { deliveries: AT_ONCE - active.size, bytes, perHost: PER_HOST, hosts }
   }
 

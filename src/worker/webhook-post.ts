@@ -1,12 +1,14 @@
-// Sending one webhook over the network. In charge of connecting only to addresses that may be connected to, looked at when the
-// connection is made, so that a name cannot come to mean another address in between; and of an answer's bounds in time and
-// size. Follows no redirect, keeps no connection, and gives nothing of what the receiver wrote to anybody.
+// Sending one webhook, over the network or to the custom app. In charge of connecting only to addresses that may be connected to,
+// looked at when the connection is made, so that a name cannot come to mean another address in between; and of an answer's bounds
+// in time and size. Follows no redirect, keeps no connection, and gives nothing of what the receiver wrote to anybody.
 
 import { lookup, Resolver } from 'node:dns/promises'
 import * as http from 'node:http'
 import * as https from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
-import { hostOf, isAllowed } from '../runs/webhooks.ts'
+import { ApiError } from '../errors.ts'
+import type { CustomApp } from '../executor/custom.ts'
+import { hostOf, isAllowed, isOfApp } from '../runs/webhooks.ts'
 import type { Answer, NoAnswer } from './webhook-verdict.ts'
 
 /** Sends a body to a URL. Never rejects. */
@@ -26,14 +28,16 @@ const MAX_ANSWER_BYTES = 64 * 1024
 class NotAllowed extends Error {}
 class TooSlow extends Error {}
 
-/** Posts to http and https URLs. */
+/** Posts to http and https URLs, and to paths of the custom app. */
 export function createPost(options: {
   allowPrivate: boolean
+  /** Without it, no path may be given. */
+  app?: Pick<CustomApp, 'start' | 'open'> | undefined
   resolve?: Resolve
   /** For everything from looking up the name to the end of the answer. */
   timeoutMs?: number
 }): Post {
-  const { allowPrivate, timeoutMs = TIMEOUT_MS } = options
+  const { app, allowPrivate, timeoutMs = TIMEOUT_MS } = options
   const resolve = options.resolve ?? (allowPrivate ? resolveAsSystem : resolveInDns)
 
   // Node asks this for names only, each time it connects, and connects to nothing else than what it is given.
@@ -54,35 +58,68 @@ export function createPost(options: {
     )
   }
 
-  return ({ url, headers, body, signal }) =>
-    new Promise((done) => {
-      const target = new URL(url)
-      const host = hostOf(target)
-      if (isIP(host) !== 0 && !isAllowed(host, allowPrivate)) return done(reasonOf(new NotAllowed(), timeoutMs))
-      const { request: send } = target.protocol === 'https:' ? https : http
-      // A connection of its own: one that was kept may be closed at its other end, and names are looked up anew.
-      const request = send(target, { method: 'POST', headers, lookup: lookupAllowed, agent: false, signal })
-      const timer = setTimeout(() => request.destroy(new TooSlow()), timeoutMs)
-      let outcome: Answer | NoAnswer | undefined
-      request.on('response', (response) => {
-        // The status says it all: the rest is heard out, within bounds, because some servers take it ill otherwise.
-        outcome = { status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'] }
-        let left = MAX_ANSWER_BYTES
-        response.on('data', (chunk: Buffer) => {
-          left -= chunk.length
-          if (left <= 0) request.destroy()
-        })
-        response.on('error', () => {})
+  // A connection of its own each time: one that was kept may be closed at its other end, and names are looked up anew.
+  const toNetwork = (url: string, options: http.RequestOptions): http.ClientRequest => {
+    const target = new URL(url)
+    const host = hostOf(target)
+    if (isIP(host) !== 0 && !isAllowed(host, allowPrivate)) throw new NotAllowed()
+    const { request } = target.protocol === 'https:' ? https : http
+    return request(target, { ...options, lookup: lookupAllowed })
+  }
+
+  // The app's own process: the server's routes are not on this way.
+  const socketOfApp = async (): Promise<string> => {
+    await app?.start()
+    const instance = await app?.open()
+    if (instance === undefined) throw new ApiError('app_unavailable', 'This server has no custom app (http.app).')
+    return instance.socketPath
+  }
+
+  return async ({ url, headers, body, signal }) => {
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(new TooSlow()), timeoutMs)
+    const options = { method: 'POST', headers, agent: false, signal } as const
+    try {
+      const request = isOfApp(url)
+        ? http.request({ ...options, socketPath: await within(socketOfApp(), late.signal), path: url })
+        : toNetwork(url, options)
+      late.signal.addEventListener('abort', () => request.destroy(late.signal.reason))
+      return await answerOf(request, body)
+    } catch (error) {
+      return reasonOf(error as Error, timeoutMs)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+const within = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
+  new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason))
+    work.then(resolve, reject)
+  })
+
+/** Sends the request. Rejects where no answer begins. */
+function answerOf(request: http.ClientRequest, body: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    let answer: Answer | undefined
+    let failure: Error = new Error('closed')
+    request.on('response', (response) => {
+      // The status says it all: the rest is heard out, within bounds, because some servers take it ill otherwise.
+      answer = { status: response.statusCode ?? 0, retryAfter: response.headers['retry-after'] }
+      let left = MAX_ANSWER_BYTES
+      response.on('data', (chunk: Buffer) => {
+        left -= chunk.length
+        if (left <= 0) request.destroy()
       })
-      request.on('error', (error) => {
-        outcome ??= reasonOf(error, timeoutMs)
-      })
-      request.on('close', () => {
-        clearTimeout(timer)
-        done(outcome ?? reasonOf(new Error('closed'), timeoutMs))
-      })
-      request.end(body)
+      response.on('error', () => {})
     })
+    request.on('error', (error) => {
+      failure = error
+    })
+    request.on('close', () => (answer === undefined ? reject(failure) : resolve(answer)))
+    request.end(body)
+  })
 }
 
 /** As every program of this machine does, with its hosts file and search domains. */
@@ -121,6 +158,7 @@ function reasonOf(error: NodeJS.ErrnoException, timeoutMs: number): NoAnswer {
   }
   if (error instanceof TooSlow)
     return { reason: `The receiver did not answer within ${timeoutMs / 1_000} s.`, final: false }
+  if (error instanceof ApiError) return { reason: error.message, final: false }
   const code = error.code ?? 'unknown error'
   const isTls = /CERT|TLS|SSL|SELF_SIGNED|SIGNATURE|EPROTO/.test(code)
   const what = words[code] ?? (isTls ? `could not be trusted (${code})` : `could not be talked to (${code})`)

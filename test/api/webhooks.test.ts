@@ -266,7 +266,7 @@ eachRunServer(
     })
 
     test.each([
-      ['/relative', 'must be an absolute http or https URL: this server has no app of its own to call'],
+      ['/relative', 'must be an absolute http or https URL: this server has no custom app (http.app) to call'],
       ['ftp://example.com', 'must begin with http:// or https://'],
       ['http://user:secret@example.com', 'must not hold a user or a password'],
       ['http://169.254.169.254/', 'must not be an address of a private network or of this machine'],

@@ -120,7 +120,7 @@ test('webhooks: the url policy, and headers with what the environment holds', ()
   const prefixed = { env_prefix: 'MY_', headers: { a: inserted('env.MY_A') } }
   expect(read({ graphs, webhooks: prefixed }, { MY_A: '1' }).webhooks).toEqual({ headers: { a: '1' } })
   const open = { url: { allowed_domains: [], allowed_ports: [], disable_loopback: true } }
-  expect(read({ graphs, webhooks: open }).webhooks).toEqual({ headers: {} })
+  expect(read({ graphs, webhooks: open }).webhooks).toEqual({ headers: {}, toApp: 'forbidden' })
 })
 
 test.each<[object, string]>([

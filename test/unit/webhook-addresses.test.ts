@@ -149,6 +149,64 @@ test.each([
   expect(refusalOf(url, open)).toMatch(new RegExp(`^${why}`))
 })
 
+const withApp = { ...config, toApp: 'allowed' } as const
+
+test.each([
+  ['/hooks/done', '/hooks/done'],
+  ['/', '/'],
+  ['/hooks/done?a=1&b=/x#part', '/hooks/done?a=1&b=/x'],
+  ['/hooks/./a/../done', '/hooks/done'],
+  ['/../../etc/passwd', '/etc/passwd'],
+  ['/%2e%2e/x', '/x'],
+  ['/ünter', '/%C3%BCnter'],
+  ['/a%5Cb%0d%0ac', '/a%5Cb%0d%0ac'],
+  ['/http://example.com/', '/http://example.com/'],
+  ['/@example.com:80', '/@example.com:80'],
+])('the relative URL %j is the path %j of the custom app', (url, path) => {
+  expect(webhookOf(url, withApp)).toBe(path)
+  // As it is stored, it is judged again before each try.
+  expect(webhookOf(path, withApp)).toBe(path)
+  // Whatever is behind the slash, there is no other host.
+  expect(new URL(path, 'http://app.test').host).toBe('app.test')
+})
+
+test.each([
+  ...[
+    '//example.com',
+    '//example.com/x',
+    '///example.com',
+    '/\\example.com',
+    '\\\\example.com',
+    '/x\\y',
+    '/..//example.com',
+  ],
+  ...[
+    '/.//example.com',
+    '/a/..//example.com',
+    '/%2e//example.com',
+    '/\t/example.com',
+    '/\n/example.com',
+    '/ /example.com',
+  ],
+  ...['/a\r\nHost: x', '/a\u0000', '/a\u0085b', '/a\u2028b', ' /a', '\t/a'],
+])('the relative URL %j, which some reader could take for another host or header, is refused', (url) => {
+  expect(refusalOf(url, withApp)).toMatch(/^must be (a path of the custom app|an absolute http or https URL)/)
+})
+
+test('the policy of langgraph.json for relative URLs: forbidden, without an app, and their length', () => {
+  const forbidden = { ...config, toApp: 'forbidden' } as const
+  expect(refusalOf('/x', forbidden)).toBe(
+    'must be an absolute http or https URL: webhooks.url.disable_loopback of this server forbids relative ones',
+  )
+  expect(refusalOf('/x', config)).toBe(
+    'must be an absolute http or https URL: this server has no custom app (http.app) to call',
+  )
+  expect(refusalOf(`/${'x'.repeat(40)}`, { ...withApp, maxUrlLength: 40 })).toBe('must be at most 40 characters long')
+  // The rest of the policy is about hosts.
+  const strict = { ...withApp, requireHttps: true, allowedDomains: ['a.example'], allowedPorts: [443] }
+  expect(refusalOf('/x', strict)).toBeUndefined()
+})
+
 test('a URL that may be called is kept as the URL standard prints it, without its fragment', () => {
   expect(webhookOf('HTTPS://Example.COM:443/a b?c=ü#d', config)).toBe('https://example.com/a%20b?c=%C3%BC')
   expect(webhookOf('http://8.8.8.8/', config)).toBe('http://8.8.8.8/')
