@@ -26,6 +26,7 @@ interface HonoApp {
 type Last = (context: HonoContext) => Promise<Response>
 interface HonoContext {
   req: { raw: Request; bodyCache: object; arrayBuffer(): Promise<ArrayBuffer> }
+  newResponse(body: ReadableStream | null, init: { status: number; headers: Headers }): Response
 }
 
 /** Makes the function of what the app's file exports. `next` answers what the app does not. Throws `Refusal`. */
@@ -54,12 +55,17 @@ const isHono = (app: object): app is HonoApp => {
 
 function ofHono(app: HonoApp, next: (unanswered: Unanswered) => Promise<Response>): AppHandler {
   const routes = isUsual(app) ? app.routes.map(({ method, path }) => ({ method, path })) : null
-  const last: Last = async ({ req }) => {
+  const unanswered = async ({ req }: HonoContext): Promise<Unanswered> => {
     const { raw } = req
-    if (!raw.bodyUsed) return next(bodyOf(raw))
+    if (!raw.bodyUsed) return bodyOf(raw)
     // Middleware has read it: the context remembers it, unless it was read past the context.
     if (Object.keys(req.bodyCache).length === 0) throw new Error(ALREADY_READ)
-    return next({ request: raw, body: await req.arrayBuffer() })
+    return { request: raw, body: await req.arrayBuffer() }
+  }
+  const last: Last = async (context) => {
+    const response = await next(await unanswered(context))
+    // Made by the context, so that it has the headers that middleware has set already.
+    return context.newResponse(response.body, response)
   }
   // A route like any other, behind them all: `notFound()` in a handler stays an answer. It stands in the router itself, where no
   // path is put before its own.

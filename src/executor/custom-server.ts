@@ -2,7 +2,6 @@
 // with backpressure; tells the app when a client has gone, and lets go of what a response still holds.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { Readable } from 'node:stream'
 import { MAX_HEADER_BYTES, pairsOf, RELAY, relayed } from './custom-protocol.ts'
 import { stackOf } from './failure.ts'
 
@@ -33,14 +32,15 @@ export function createAppServer(answer: (request: Request, exchange: AppExchange
   async function handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const gone = new AbortController()
     const over = new AbortController()
+    const body = createBody(incoming)
     outgoing.on('close', () => {
       if (!outgoing.writableFinished) gone.abort()
       over.abort()
-      if (!incoming.complete) incoming.destroy()
+      body.drop()
     })
     try {
       const exchange = { relay: incoming.headers[RELAY] as string | undefined, over: over.signal }
-      const response = await answer(requestOf(incoming, gone.signal), exchange)
+      const response = await answer(requestOf(incoming, body.stream, gone.signal), exchange)
       await write(response, outgoing)
     } catch (error) {
       if (outgoing.destroyed) return
@@ -70,16 +70,46 @@ const FAILED = JSON.stringify({
   code: 'internal',
 })
 
-function requestOf(incoming: IncomingMessage, signal: AbortSignal): Request {
+function requestOf(incoming: IncomingMessage, body: ReadableStream, signal: AbortSignal): Request {
   const { method = 'GET', headers, url = '/' } = incoming
   const hasBody = method !== 'GET' && method !== 'HEAD'
   const init = {
     method,
     headers: relayed(pairsOf(incoming.rawHeaders)),
     signal,
-    ...(hasBody && { body: Readable.toWeb(incoming), duplex: 'half' }),
+    ...(hasBody && { body, duplex: 'half' }),
   }
   return new Request(`http://${headers.host ?? 'localhost'}${url}`, init as RequestInit)
+}
+
+/** A body as it is asked for. Once the answer is over, what is left of it is taken and dropped, so that the connection stays good. */
+function createBody(incoming: IncomingMessage): { stream: ReadableStream<Uint8Array>; drop(): void } {
+  let isOver = false
+  let fail: (error: Error) => void = () => {}
+  const drop = () => {
+    isOver = true
+    fail(new Error('The request was answered before its body was read'))
+    incoming.resume()
+  }
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        fail = (error) => controller.error(error)
+        incoming.on('data', (chunk: Buffer) => {
+          if (isOver) return
+          controller.enqueue(chunk)
+          incoming.pause()
+        })
+        incoming.on('end', () => isOver || controller.close())
+        incoming.on('error', fail)
+        incoming.pause()
+      },
+      pull: () => void incoming.resume(),
+      cancel: drop,
+    },
+    { highWaterMark: 0 },
+  )
+  return { stream, drop }
 }
 
 async function write(response: Response, outgoing: ServerResponse): Promise<void> {
