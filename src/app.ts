@@ -4,13 +4,7 @@
 import { resolve } from 'node:path'
 import type { Bus } from './bus/bus.ts'
 import { createMemoryBus } from './bus/memory.ts'
-import {
-  defaultServerConfig,
-  executorVariables,
-  processVariables,
-  type ServerConfig,
-  type WebhookConfig,
-} from './config.ts'
+import { defaultServerConfig, executorVariables, processVariables, type ServerConfig } from './config.ts'
 import { databaseClock } from './db/crons.ts'
 import type { Database } from './db/db.ts'
 import { admit } from './db/encryption.ts'
@@ -95,7 +89,7 @@ export interface Heddle {
 /** Starts a server. Throws `ConfigError` for settings that cannot work. */
 export async function createHeddle(options: HeddleOptions): Promise<Heddle> {
   const observe = options.observe ?? silent
-  const config: ServerConfig = { ...defaultServerConfig, ...options.config, dev: options.dev ?? false }
+  const config = configOf(options)
   const stored = readStoreSettings(options.store ?? {}, resolve(options.projectDir ?? '.'))
   const settings = { ...(options.database ?? { memory: true }), vectors: stored.index !== undefined }
   const opened: { close(): Promise<void> }[] = []
@@ -163,9 +157,7 @@ async function assemble(parts: Parts): Promise<Heddle> {
   const fail = createFail(config.failpoints)
   if (fail) observe({ kind: 'failpoints_set', names: config.failpoints.map(({ name }) => name) })
   const registry = createRegistry({ executor })
-  const toApp: WebhookConfig['toApp'] =
-    custom === undefined ? 'none' : config.webhooks.toApp === 'forbidden' ? 'forbidden' : 'allowed'
-  const webhooks = config.disabled.includes('webhooks') ? undefined : { ...config.webhooks, toApp }
+  const webhooks = config.disabled.includes('webhooks') ? undefined : config.webhooks
   let worker: Worker | undefined
   let outbox: Outbox | undefined
   const engine: Engine = createEngine({
@@ -287,6 +279,13 @@ async function assemble(parts: Parts): Promise<Heddle> {
     database: db.description,
     bus: bus.description,
   }
+}
+
+function configOf(options: HeddleOptions): ServerConfig {
+  const config = { ...defaultServerConfig, ...options.config, dev: options.dev ?? false }
+  const hasApp = options.app !== undefined
+  const toApp = !hasApp ? 'none' : config.webhooks.toApp === 'forbidden' ? 'forbidden' : 'allowed'
+  return { ...config, webhooks: { ...config.webhooks, toApp } }
 }
 
 /** The executor, started before the database is there; what it reads until then waits. */

@@ -12,9 +12,11 @@ export function webhookRoutes({ db }: HttpDeps): Route[] {
   return [
     on(contract.listWebhooks, async ({ params, visible }) => {
       const deliveries = await webhooks.list(db, params.run_id, visible)
-      if (deliveries.length === 0 && (await runs.get(db, null, params.run_id, visible)) === undefined)
-        throw new ApiError('run_not_found', `There is no run ${params.run_id}.`)
-      return deliveries
+      if (deliveries.length > 0 || (await runs.get(db, null, params.run_id, visible)) !== undefined) return deliveries
+      // Between the two it may have ended, and gone with its thread.
+      const late = await webhooks.list(db, params.run_id, visible)
+      if (late.length === 0) throw new ApiError('run_not_found', `There is no run ${params.run_id}.`)
+      return late
     }),
     on(contract.replayWebhook, async ({ params, visible }) => {
       const delivery = await webhooks.replay(db, params.delivery_id, visible)

@@ -3,18 +3,15 @@
 
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Client } from '@langchain/langgraph-sdk'
 import { beforeAll, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { customApp } from '../support/apps/options.ts'
 import { readEvents } from '../support/events.ts'
 import { createRunGraphs } from '../support/graphs/runs.ts'
 import { openSocket } from '../support/raw.ts'
 import { eachStack, type TestServer } from '../support/stacks.ts'
 import { until } from '../support/until.ts'
-
-const app = `${fileURLToPath(new URL('../support/apps/custom.ts', import.meta.url))}:app`
-const projectDir = fileURLToPath(new URL('../support', import.meta.url))
 
 eachStack(
   (stack) => {
@@ -23,7 +20,7 @@ eachStack(
     let url = ''
     beforeAll(async () => {
       const config = { executorStallSeconds: 1, bodyLimitBytes: 100_000 }
-      server = await stack.heddle({ graphs, app, projectDir, config })
+      server = await stack.heddle({ graphs, ...customApp, config })
       url = (await server.heddle.listen()).url
     })
     const get = (path: string, init: RequestInit = {}) => fetch(url + path, init)
@@ -282,7 +279,7 @@ eachStack(
     })
 
     test('closing waits for what the app answers itself', async () => {
-      const other = await stack.heddle({ graphs, app, projectDir, config: { shutdownGraceSeconds: 30 } })
+      const other = await stack.heddle({ graphs, ...customApp, config: { shutdownGraceSeconds: 30 } })
       const { url: at } = await other.heddle.listen()
       const reader = (await fetch(`${at}/wait/close`)).body?.pipeThrough(new TextDecoderStream()).getReader()
       await reader?.read()

@@ -1,9 +1,14 @@
 // Sending one webhook to receivers of every kind: whatever they do, it ends in time, reads little, and tells no more than it may.
 
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { ApiError } from '../../src/errors.ts'
 import { createPost } from '../../src/worker/webhook-post.ts'
 import { holdPort } from '../support/cli.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
@@ -166,4 +171,37 @@ test('a try that is broken off ends at once', async () => {
   expect(await send(`${receiver.url}/broken`, { with: patient, signal: stop.signal })).toMatchObject({ final: false })
   expect(await send(`${receiver.url}/late`, { with: patient, signal: stop.signal })).toMatchObject({ final: false })
   expect(receiver.received.filter(({ path }) => path === '/late')).toEqual([])
+})
+
+test('a path goes to the custom app, wherever that is now, and an app that is not there is a try that failed', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'heddle-test-'))
+  const socketPath = join(folder, 'app')
+  const got: string[] = []
+  const server = createServer((request, response) => {
+    got.push(`${request.method} ${request.url} ${request.headers.host}`)
+    if (request.url !== '/never') response.writeHead(request.url === '/moved' ? 302 : 200, { location: '/other' }).end()
+  }).listen(socketPath)
+  open.push(server)
+  await once(server, 'listening')
+  const instance = { socketPath, ended: new Promise<string>(() => {}) }
+  const app = { start: async () => undefined, open: async () => instance }
+  const toApp = createPost({ allowPrivate: false, timeoutMs: 400, app })
+  expect(await send('/hook?a=1', { with: toApp })).toEqual({ status: 200, retryAfter: undefined })
+  expect(await send('/moved', { with: toApp })).toEqual({ status: 302, retryAfter: undefined })
+  const late = { reason: 'The receiver did not answer within 0.4 s.', final: false }
+  expect(await send('/never', { with: toApp })).toEqual(late)
+  expect(got).toEqual(['POST /hook?a=1 localhost', 'POST /moved localhost', 'POST /never localhost'])
+
+  const starting = createPost({
+    allowPrivate: false,
+    timeoutMs: 400,
+    app: { ...app, start: () => new Promise(() => {}) },
+  })
+  expect(await send('/hook', { with: starting })).toEqual(late)
+  const open_ = () => Promise.reject(new ApiError('app_unavailable', 'The custom app ended.'))
+  const gone = createPost({ allowPrivate: false, app: { ...app, open: open_ } })
+  expect(await send('/hook', { with: gone })).toEqual({ reason: 'The custom app ended.', final: false })
+  expect(await send('/hook')).toEqual({ reason: 'This server has no custom app (http.app).', final: false })
+  server.closeAllConnections()
+  rmSync(folder, { recursive: true })
 })

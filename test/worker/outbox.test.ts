@@ -11,7 +11,7 @@ import { all, sql } from '../../src/db/sql.ts'
 import * as webhooks from '../../src/db/webhooks.ts'
 import { type Observation, silent } from '../../src/observe.ts'
 import { createOutbox, type Outbox } from '../../src/worker/outbox.ts'
-import { createPost } from '../../src/worker/webhook-post.ts'
+import { createPost, type Post } from '../../src/worker/webhook-post.ts'
 import { createDatabase } from '../support/databases.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
@@ -69,6 +69,27 @@ test('however many look at once, each delivery is made once', async () => {
   await until('all are delivered', async () => (await count(sql`status = 'delivered'`)) === 300)
   expect(receiver.received.map(({ headers }) => String(headers['webhook-id'])).toSorted()).toEqual(ids.toSorted())
   expect(await count(sql`attempts = 1 and claim is null and ended_at is not null`)).toBe(300)
+})
+
+test('what is for the custom app waits for a process that has it, and holds up nothing', async () => {
+  const receiver = await receive()
+  await owe('app:///hooks/done/x', 200)
+  await owe(`${receiver.url}/x`, 200)
+  const outbox = begin()
+  await receiver.came('/x', 200)
+  expect(await count(sql`host = '' and status = 'pending' and attempts = 0`)).toBe(200)
+  await outbox.stop(0)
+  const asked: string[] = []
+  const post: Post = async ({ url }) => {
+    asked.push(url)
+    return { status: 204, retryAfter: undefined }
+  }
+  const options = { webhooks: { ...defaultServerConfig.webhooks, toApp: 'allowed' }, version: '1', pollMs: 50 } as const
+  const other = createOutbox({ db, post, observe: silent }, options)
+  other.start()
+  closing.push(() => other.stop(0))
+  await until('all are delivered', async () => (await count(sql`status = 'delivered'`)) === 400)
+  expect(asked).toEqual(Array(200).fill('/hooks/done/x'))
 })
 
 test('a receiver that hangs gets its share and holds up nobody, and stopping gives back what it holds', async () => {

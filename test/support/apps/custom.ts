@@ -78,6 +78,7 @@ app.post('/hooks/:kind/:id', async (c: Context) => {
   const kept = hooks.get(c.req.path) ?? []
   hooks.set(c.req.path, kept)
   kept.push({ headers: c.req.header(), text: await c.req.text() })
+  if (c.req.param('kind') === 'exit') process.exit(1)
   return c.body(null, c.req.param('kind') === 'flaky' && kept.length === 1 ? 503 : 204)
 })
 app.get('/hooks/:kind/:id', (c) => c.json(hooks.get(c.req.path) ?? []))
