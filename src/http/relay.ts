@@ -104,10 +104,7 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
         ongoing.delete(relay)
         tellIdlers()
       })
-      const leave = () => fail(new Gone())
-      const { outgoing } = exchange
-      if (outgoing) outgoing.once('close', () => outgoing.writableFinished || leave())
-      else exchange.signal().addEventListener('abort', leave)
+      exchange.signal().addEventListener('abort', () => fail(new Gone()))
       feed(upstream, bodyOf(request, given.incoming), bodyLimitBytes, fail)
     })
   }
