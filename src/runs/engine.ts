@@ -149,7 +149,9 @@ export function createEngine(deps: {
   }
   const hungUp = new AbortController()
   const hangUps = createHangUps()
-  const closed = new AbortController()
+  let closed = false
+  /** Breaks off each wait. */
+  const breakOffs = new Set<() => void>()
   let readers = 0
   let whenNone: () => void = () => {}
   /** Counts who follows or waits for a run, because a server that shuts down lets them come to the end. */
@@ -341,7 +343,8 @@ export function createEngine(deps: {
     },
 
     close() {
-      closed.abort(LEFT)
+      closed = true
+      for (const breakOff of breakOffs) breakOff()
       tails.close()
     },
   }
@@ -349,7 +352,7 @@ export function createEngine(deps: {
   /** The result of a run: from this process's worker if it runs it, else from the database. */
   async function waitFor(
     run: RunRef,
-    isHere: boolean,
+    here: boolean,
     local: Promise<Result>,
     visible: Sql,
     signal: AbortSignal,
@@ -357,29 +360,28 @@ export function createEngine(deps: {
     // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
     let asking: NodeJS.Timeout | undefined
     const gone = new AbortController()
-    const leave = () => gone.abort(LEFT)
     let breakOff: () => void = () => {}
-    const asked = new Promise<string | undefined>((resolve, reject) => {
-      const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
-      if (isHere) asking = setTimeout(ask, ASK_AFTER_MS)
-      else ask()
-      gone.signal.addEventListener('abort', () => resolve(undefined))
-      breakOff = () => reject(new ApiError('shutting_down'))
-    })
-    asked.catch(() => {})
-    if (closed.signal.aborted) breakOff()
-    else closed.signal.addEventListener('abort', breakOff)
+    let leave: () => void = () => {}
     readers++
-    if (signal.aborted) leave()
-    else signal.addEventListener('abort', leave)
     try {
-      return await Promise.race([local.then(resultText), asked])
+      return await new Promise<string | undefined>((resolve, reject) => {
+        const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
+        breakOff = () => reject(new ApiError('shutting_down'))
+        leave = () => resolve(undefined)
+        breakOffs.add(breakOff)
+        if (closed) return breakOff()
+        signal.addEventListener('abort', leave)
+        if (signal.aborted) return leave()
+        local.then(resultText).then(resolve, reject)
+        if (here) asking = setTimeout(ask, ASK_AFTER_MS)
+        else ask()
+      })
     } finally {
       left()
       clearTimeout(asking)
-      closed.signal.removeEventListener('abort', breakOff)
+      breakOffs.delete(breakOff)
       signal.removeEventListener('abort', leave)
-      leave()
+      gone.abort(LEFT)
     }
   }
 
