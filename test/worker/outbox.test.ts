@@ -222,31 +222,47 @@ test('deliveries that ended are forgotten after their time, those that wait neve
   expect(await count()).toBe(2)
 })
 
-test('a run owes one delivery, whoever says that it ended and how often; one that is no longer held owes none', async () => {
+/** A run that is running, and names the webhook. */
+async function runWith(
+  webhook: string,
+): Promise<{ run_id: string; ends: (epoch: number) => journal.Entry; epoch: number }> {
   const thread_id = v7()
   const run_id = v7()
   const inserted = await runs.insertWithThread(
     db,
     {
       ...{ run_id, thread_id, assistant_id: v7(), graph_id: 'g', defaults: {}, metadata: {}, temporary: false },
-      ...{ kwargs: { webhook: 'http://a.example/' }, multitask_strategy: 'enqueue', after_seconds: 0, worker_id: v7() },
+      ...{ kwargs: { webhook }, multitask_strategy: 'enqueue', after_seconds: 0, worker_id: v7() },
     },
     { owner: 'a' },
   )
-  const entry = (epoch: number): journal.Entry => ({
+  const ends = (epoch: number): journal.Entry => ({
     ...{ thread_id, run_id, epoch, events: undefined, puts: [], writes: [] },
     settle: {
       ...{ status: 'success', error: null, values: '{"said": true}', interrupts: {}, settled_status: 'idle' },
       ...{ last_seq: 0, doom: false, webhook: true },
     },
   })
-  const epoch = inserted?.epoch as number
-  await journal.commit(db, [entry(epoch - 1)])
+  return { run_id, ends, epoch: inserted?.epoch as number }
+}
+
+test('a run owes one delivery, whoever says that it ended and how often; one that is no longer held owes none', async () => {
+  const { run_id, ends, epoch } = await runWith('http://a.example/')
+  await journal.commit(db, [ends(epoch - 1)])
   expect(await count()).toBe(0)
-  for (let i = 0; i < 2; i++) await journal.commit(db, [entry(epoch)])
+  for (let i = 0; i < 2; i++) await journal.commit(db, [ends(epoch)])
   expect(await webhooks.list(db, run_id, sql`metadata @> '{"owner": "a"}'`)).toMatchObject([
     { url: 'http://a.example/' },
   ])
   const [claimed] = await webhooks.claim(db, v7(), 30, room())
   expect(JSON.parse(String(claimed?.body))).toMatchObject({ run_id, status: 'success', values: { said: true } })
+})
+
+test('what is for the custom app is no host, whatever its path says', async () => {
+  const { run_id, ends, epoch } = await runWith('/a.example/x?b=1')
+  await journal.commit(db, [ends(epoch)])
+  expect(await webhooks.list(db, run_id, all)).toMatchObject([{ url: '/a.example/x?b=1' }])
+  expect(await webhooks.claim(db, v7(), 30, room({ hosts: new Map([[webhooks.APP_HOST, 0]]) }))).toEqual([])
+  const claimed = await webhooks.claim(db, v7(), 30, room())
+  expect(claimed).toMatchObject([{ run_id, url: '/a.example/x?b=1', host: webhooks.APP_HOST }])
 })
