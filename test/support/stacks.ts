@@ -47,14 +47,21 @@ function createStack(name: StackName): Stack {
   const prefix = `test-${randomUUID()}:`
   let database: TestDatabase | undefined
   let before: Record<string, number> = {}
+  const warnings: string[] = []
+  const onWarning = ({ name: kind, message }: Error) => {
+    if (kind === 'MaxListenersExceededWarning') warnings.push(message)
+  }
 
   beforeAll(async () => {
+    process.on('warning', onWarning)
     before = openResources()
     if (name !== 'embedded') database = await createDatabase()
   })
   afterAll(async () => {
     await Promise.all(servers.map((server) => server.close()))
     await database?.drop()
+    process.off('warning', onWarning)
+    expect(warnings, 'Node warns of leaks').toEqual([])
     if (name === 'postgres+redis') expect(await redisChannels(prefix), 'channels still subscribed in Redis').toEqual([])
     await until('listeners and child processes are gone', () => leaked(before).length === 0, 5_000).catch(() =>
       expect(leaked(before), 'left open by this suite').toEqual([]),
