@@ -2,11 +2,11 @@
 // and settlements of many runs at once. In charge of the fence: it locks the threads whose holder and epoch are still
 // the writer's, and writes nothing for the others. One round trip, one commit.
 
-import type { Blob, CheckpointPut, WritesPut } from '../executor/protocol.ts'
+import type { CheckpointPut, Text, WritesPut } from '../executor/protocol.ts'
 import type { Db } from './db.ts'
 import type { StoredBatch } from './event-deltas.ts'
 import { createExcerpts } from './excerpts.ts'
-import { json, storable } from './json.ts'
+import { bytesOf, json, storableBytes, textOf } from './json.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
@@ -28,7 +28,7 @@ export interface Settlement {
   status: 'success' | 'error' | 'timeout' | 'interrupted'
   error: unknown
   /** JSON text; null leaves the thread's values as they were. */
-  values: string | null
+  values: Text | null
   interrupts: unknown
   settled_status: 'idle' | 'interrupted' | 'error'
   last_seq: number
@@ -45,16 +45,15 @@ export async function commit(db: Db, entries: readonly Entry[]): Promise<Map<num
       ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
     join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
     order by t.thread_id for no key update of t`
-  const ends = settlements(db, entries)
+  const bodies = new Bodies()
+  const ends = settlements(db, entries, bodies)
   const unsettled =
     ends.length > 0
       ? sql`run_id in (select run_id from settled) and run_id not in (select run_id from ended_runs)`
       : sql`false`
+  const parts = [...ends, ...events(db, entries, unsettled, bodies), ...checkpoints(db, entries, bodies)]
   const rows = await db.rows<{ i: number; unsettled: boolean }>(
-    sql`with fence as (${fence})${join(
-      [...ends, events(db, entries, unsettled), ...checkpoints(db, entries)].filter((part) => part !== undefined),
-      sql``,
-    )} select i, ${unsettled} as unsettled from fence`,
+    sql`with fence as (${fence})${bodies.with(parts)} select i, ${unsettled} as unsettled from fence`,
   )
   return new Map(rows.map(({ i, unsettled }) => [i - 1, unsettled ? 'unsettled' : 'written']))
 }
@@ -67,27 +66,31 @@ export async function store(
   const thread = what.puts[0]?.thread_id ?? what.writes[0]?.thread_id
   if (thread === undefined) return
   const fence = sql`select 1 as i, ${thread}::uuid as thread_id, ${what.run_id}::uuid as run_id`
-  await db.rows(sql`with fence as (${fence})${join(checkpoints(db, [what]), sql``)} select i from fence`)
+  const bodies = new Bodies()
+  const parts = checkpoints(db, [what], bodies)
+  await db.rows(sql`with fence as (${fence})${bodies.with(parts)} select i from fence`)
 }
 
-function events(db: Db, entries: readonly Entry[], unsettled: Sql): Sql | undefined {
+function events(db: Db, entries: readonly Entry[], unsettled: Sql, bodies: Bodies): Sql[] {
   const rows = entries.flatMap(({ thread_id, run_id, events }, i) => {
     if (events === undefined) return []
     const { first_seq } = events
-    return [{ i: i + 1, ...events, batch: sealText(db, events.batch, names.events(thread_id, { run_id, first_seq })) }]
+    const batch = sealText(db, events.batch, names.events(thread_id, { run_id, first_seq }))
+    return [{ ...events, i: i + 1, whole: events.size, ...bodies.add(bytesOf(batch)) }]
   })
-  if (!rows.length) return undefined
-  return sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch, base, size)
-    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, n.batch, n.base, n.size
+  if (!rows.length) return []
+  return [
+    sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch, base, size)
+    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, ${TEXT}, n.base, n.of
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
-      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.batch)}::text[],
-      ${rows.map((r) => r.base)}::bigint[], ${rows.map((r) => r.size)}::bigint[])
-      as n(i, first_seq, last_seq, at, batch, base, size)
-    join fence f using (i) where not (${unsettled}) on conflict do nothing)`
+      ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.start)}::int[],
+      ${rows.map((r) => r.size)}::int[], ${rows.map((r) => r.base)}::bigint[], ${rows.map((r) => r.whole)}::bigint[])
+      as n(i, first_seq, last_seq, at, start, size, base, of)
+    join fence f using (i), body where not (${unsettled}) on conflict do nothing)`,
+  ]
 }
 
-function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[]): Sql[] {
-  const bodies = new Bodies()
+function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[], bodies: Bodies): Sql[] {
   const puts = latest(
     entries.flatMap(({ puts }, i) => puts.map((put) => ({ i: i + 1, put }))),
     ({ put }) => `${put.thread_id}\n${put.checkpoint_ns}\n${put.checkpoint_id}`,
@@ -98,7 +101,8 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
   ).map((row) => {
     const { channel, version, blob, list } = row.value
     const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null }
-    return { ...row, ...bodies.add(sealBlob(db, blob, names.value(row.put, of))) }
+    const { type, bytes } = sealBlob(db, blob, names.value(row.put, of))
+    return { ...row, type, ...bodies.add(bytes) }
   })
   const excerpt = createExcerpts(values)
   const writes = latest(
@@ -107,10 +111,10 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
   ).map((row) => {
     const { i, of, write } = row
     const { blob, source } = excerpt(i, of, write)
-    return { ...row, source, ...bodies.add(sealBlob(db, blob, names.write(of, { ...write, source }))) }
+    const { type, bytes } = sealBlob(db, blob, names.write(of, { ...write, source }))
+    return { ...row, source, type, ...bodies.add(bytes) }
   })
   const parts: Sql[] = []
-  if (values.length || writes.length) parts.push(sql`, body as (select ${bodies.all()}::bytea as bytes)`)
   if (puts.length)
     parts.push(sql`, written_checkpoints as (insert into checkpoints
       (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, run_id, checkpoint, metadata)
@@ -124,7 +128,7 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
   if (values.length)
     parts.push(sql`, written_values as (insert into checkpoint_values
       (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)
-    select f.thread_id, n.ns, n.channel, n.version, n.type, substring(body.bytes from n.start for n.size),
+    select f.thread_id, n.ns, n.channel, n.version, n.type, ${BYTES},
       n.chain, n.position, n.base
     from unnest(${values.map((r) => r.i)}::int[], ${values.map((r) => r.put.checkpoint_ns)}::text[],
       ${values.map((r) => r.value.channel)}::text[], ${values.map((r) => r.value.version)}::text[],
@@ -139,7 +143,7 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[])
     parts.push(sql`, written_writes as (insert into checkpoint_writes
       (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, source, run_id)
     select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type,
-      substring(body.bytes from n.start for n.size), n.source, f.run_id
+      ${BYTES}, n.source, f.run_id
     from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
       ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
       ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
@@ -167,19 +171,21 @@ const kept = (column: Sql, replaced: Sql): Sql => sql`${replaced} = case
   when checkpoint_writes.run_id is distinct from excluded.run_id then checkpoint_writes.${column}
   else checkpoint_writes.${replaced} end`
 
-function settlements(db: Db, entries: readonly Entry[]): Sql[] {
-  const rows = entries.flatMap((entry, i) =>
-    entry.settle ? [{ i: i + 1, ...sealed(db, entry.thread_id, entry.settle) }] : [],
-  )
+function settlements(db: Db, entries: readonly Entry[], bodies: Bodies): Sql[] {
+  const rows = entries.flatMap(({ thread_id, settle }, i) => {
+    if (settle === undefined) return []
+    const { values, interrupts } = sealed(db, thread_id, settle)
+    return [{ ...settle, i: i + 1, interrupts, ...(values === null ? NOWHERE : bodies.add(values)) }]
+  })
   if (!rows.length) return []
   // Columns only where they are used: a run's arguments may be large.
   const owes = rows.some(({ webhook }) => webhook)
   return [
-    sql`, settled as (select f.thread_id, f.run_id, n.* from unnest(${rows.map((r) => r.i)}::int[],
+    sql`, settled as (select f.thread_id, f.run_id, n.*, case when n.size is not null then ${TEXT} end as "values" from unnest(${rows.map((r) => r.i)}::int[],
       ${rows.map((r) => r.status)}::text[], ${rows.map((r) => (r.error === null ? null : json(r.error)))}::text[],
-      ${rows.map((r) => (r.values === null ? null : storable(r.values)))}::text[], ${rows.map((r) => json(r.interrupts))}::text[],
+      ${rows.map((r) => r.start)}::int[], ${rows.map((r) => r.size)}::int[], ${rows.map((r) => json(r.interrupts))}::text[],
       ${rows.map((r) => r.settled_status)}::text[], ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.doom)}::boolean[])
-      as n(i, status, error, "values", interrupts, settled_status, last_seq, doom) join fence f using (i))`,
+      as n(i, status, error, start, size, interrupts, settled_status, last_seq, doom) join fence f using (i), body)`,
     sql`, ended_runs as (update runs r set status = s.status, error = s.error::json, worker_id = null,
       ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s
       where r.run_id = s.run_id and r.cancel_action is distinct from 'rollback' returning ${owes ? sql`r.*` : sql`r.run_id`})`,
@@ -195,30 +201,36 @@ function settlements(db: Db, entries: readonly Entry[]): Sql[] {
 
 const NEW_VALUES = sql`coalesce((select s."values"::json from settled s where s.run_id = r.run_id), t."values")`
 
-function sealed(db: Db, threadId: string, settle: Settlement): Settlement {
-  if (db.seal === undefined) return settle
-  const { values, interrupts } = settle
+function sealed(db: Db, threadId: string, { values, interrupts }: Settlement) {
+  if (db.seal === undefined) return { values: values === null ? null : storableBytes(values), interrupts }
+  const seal = (text: Text) => JSON.stringify(sealText(db, textOf(text), names.thread(threadId, 'values')))
   return {
-    ...settle,
-    values: values === null ? null : JSON.stringify(sealText(db, values, names.thread(threadId, 'values'))),
+    values: values === null ? null : bytesOf(seal(values)),
     interrupts: sealValue(db, interrupts, names.thread(threadId, 'interrupts')),
   }
 }
 
-/** All blobs of a batch travel as one binary parameter, because an array of bytea would go as hex text. */
+/** What is large travels as one binary parameter: an array of texts or bytes would be escaped, sent and read as text. */
 class Bodies {
   #parts: Uint8Array[] = []
   #size = 0
-  add({ type, bytes }: Blob): { type: string; start: number; size: number } {
+  /** Where the bytes will be found. */
+  add(bytes: Uint8Array): { start: number; size: number } {
     const start = this.#size + 1
     this.#parts.push(bytes)
     this.#size += bytes.length
-    return { type, start, size: bytes.length }
+    return { start, size: bytes.length }
   }
-  all(): Buffer {
-    return Buffer.concat(this.#parts, this.#size)
+  /** The parts of a statement, behind what they find their bytes in. */
+  with(parts: readonly Sql[]): Sql {
+    const all = () => Buffer.concat(this.#parts, this.#size)
+    return parts.length === 0 ? sql`` : join([sql`, body as (select ${all()}::bytea as bytes)`, ...parts], sql``)
   }
 }
+
+const NOWHERE = { start: null, size: null }
+const BYTES = sql`substring(body.bytes from n.start for n.size)`
+const TEXT = sql`convert_from(${BYTES}, 'UTF8')`
 
 /** One row per key, the last one: a statement may not touch a row twice. */
 function latest<T>(rows: readonly T[], key: (row: T) => string): T[] {

@@ -1,9 +1,12 @@
 // JSON that Postgres can hold. In charge of carrying NUL and lone surrogates, which jsonb refuses (22P05, 22P02), through
 // text, json and jsonb reversibly; must be the only way a JavaScript value becomes JSON in a statement.
 
+import type { Text } from '../executor/protocol.ts'
+
 // U+E000 is a private-use character: it starts an escape, and stands for itself as "\uE000" + "e".
 const MARK = '\uE000'
 const NEEDS_ESCAPE = /\\u0000|\\u[dD][89a-fA-F]|\\u[eE]000|\uE000/
+const MAY_NEED_ESCAPE = ['\\u', MARK].map((text) => Buffer.from(text))
 
 /** A value as JSON text for a json or jsonb column; `undefined` becomes SQL null. */
 export function json(value: unknown): string | null {
@@ -17,6 +20,19 @@ export function storable(text: string): string {
   if (!NEEDS_ESCAPE.test(text)) return text
   return JSON.stringify(mapStrings(JSON.parse(text), marked))
 }
+
+/** The same as bytes in UTF-8; what is given as such is not decoded unless it may need an escape. */
+export function storableBytes(text: Text): Uint8Array {
+  const bytes = bytesOf(text)
+  return MAY_NEED_ESCAPE.some((part) => bytes.includes(part)) ? Buffer.from(storable(bytes.toString())) : bytes
+}
+
+/** The bytes of a text; those that are given are not copied. */
+export const bytesOf = (text: Text): Buffer =>
+  typeof text === 'string' ? Buffer.from(text) : Buffer.from(text.buffer, text.byteOffset, text.byteLength)
+
+/** The text itself. */
+export const textOf = (text: Text): string => (typeof text === 'string' ? text : bytesOf(text).toString())
 
 /** Parses what `json` or `storable` made. */
 export function parseJson(text: string): unknown {

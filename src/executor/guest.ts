@@ -202,7 +202,8 @@ function sendOutcome(
   run: number,
   outcome: Exclude<Outcome, { kind: 'crashed' }>,
 ): void {
-  const body = outcome.state ? Buffer.from(outcome.state.values) : undefined
+  const values = outcome.state?.values
+  const body = typeof values === 'string' ? Buffer.from(values) : values
   const head = outcome.state ? { ...outcome, state: { ...outcome.state, values: '' } } : outcome
   link.send({ type: 'outcome', run, outcome: head as never }, body)
 }

@@ -239,7 +239,7 @@ const serve = (storage: Storage, head: GuestMessage & { type: 'call' }): Promise
 }
 
 function outcomeOf(outcome: Exclude<Outcome, { kind: 'crashed' }>, body?: Uint8Array): Outcome {
-  if (outcome.state && body) outcome.state.values = Buffer.from(body).toString('utf8')
+  if (outcome.state && body) outcome.state.values = body
   return outcome
 }
 

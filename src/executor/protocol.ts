@@ -83,9 +83,9 @@ export type AbortReason = 'cancel' | 'rollback' | 'timeout' | 'lease_lost' | 'sh
 
 /** What a run came to, as data. `state` is the thread's state afterwards, where one could be read. */
 export type Outcome =
-  | { kind: 'success'; state: FinalState }
-  | { kind: 'error'; error: RunError; state?: FinalState }
-  | { kind: 'aborted'; reason: AbortReason; state?: FinalState }
+  | { kind: 'success'; state: FinalState<Text> }
+  | { kind: 'error'; error: RunError; state?: FinalState<Text> }
+  | { kind: 'aborted'; reason: AbortReason; state?: FinalState<Text> }
   | { kind: 'crashed'; cause: string; blame: Blame }
 
 /** Whose doing it was that an executor died: this run's, because it was named or alone; that of one of several runs, and
@@ -102,9 +102,12 @@ export interface RunError {
   pending_ids?: string[]
 }
 
+/** Text, or its bytes in UTF-8 where it is only passed on. */
+export type Text = string | Uint8Array
+
 /** `values` is JSON text in wire form; `interrupts` maps task ids to their open interrupts. */
-export interface FinalState {
-  values: string
+export interface FinalState<Values extends Text = string> {
+  values: Values
   next: string[]
   interrupts: Record<string, unknown[]>
   checkpoint_id: string | null

@@ -3,6 +3,7 @@
 
 import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
+import type { Text } from '../executor/protocol.ts'
 
 export interface LateOptions {
   heartbeatMs?: number
@@ -19,10 +20,10 @@ const HEARTBEAT_MS = 5_000
 /** What is there by then is sent in one piece, with its length; what is not gets its headers first. */
 const SOON_MS = 25
 
-type Work = (signal: AbortSignal) => Promise<string>
+type Work = (signal: AbortSignal) => Promise<Text>
 
 /** What to answer. Undefined where the server breaks off: what is waited for goes on, and there is no answer to give. */
-async function outcomeOf(work: Work, gone: AbortSignal, failed: LateOptions['failed']): Promise<string | undefined> {
+async function outcomeOf(work: Work, gone: AbortSignal, failed: LateOptions['failed']): Promise<Text | undefined> {
   try {
     return await work(gone)
   } catch (error) {
@@ -97,7 +98,7 @@ export function lateStream(work: Work, options: LateOptions = {}): ReadableStrea
             else controller.error(new Error('The server shuts down. Ask another one.'))
             return
           }
-          controller.enqueue(Buffer.from(text))
+          controller.enqueue(typeof text === 'string' ? Buffer.from(text) : text)
           controller.close()
         })
       },

@@ -1,6 +1,7 @@
 // What a handler can answer with besides a plain value: headers and status, printed JSON, JSON that comes late, a stream
 // of events, a file, nothing. Data only: turning it into a response is respond.ts.
 
+import type { Text } from '../executor/protocol.ts'
 import type { Socket } from './sockets.ts'
 
 /** Headers of a reply, names in lower case. An undefined one is left out. */
@@ -33,7 +34,7 @@ export interface JsonReply extends Tagged<'json'> {
   text: string
 }
 export interface LateReply extends Tagged<'late'> {
-  work(signal: AbortSignal): Promise<string>
+  work(signal: AbortSignal): Promise<Text>
 }
 export interface SseReply extends Tagged<'sse'> {
   source: SseSource
@@ -62,7 +63,7 @@ export const rawJson = (text: string, options: ReplyOptions = {}): JsonReply => 
 /** JSON that takes its time: the headers go at once, then a newline every five seconds, then the text that `work` gives.
  *  The status is said before the work is done, so `work` should give failures as JSON; what it throws becomes
  *  `{"__error__": {"error", "message"}}`. */
-export const late = (work: (signal: AbortSignal) => Promise<string>, options: ReplyOptions = {}): LateReply => ({
+export const late = (work: (signal: AbortSignal) => Promise<Text>, options: ReplyOptions = {}): LateReply => ({
   [kind]: 'late',
   work,
   ...options,

@@ -3,6 +3,7 @@
 
 import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
+import type { Text } from '../executor/protocol.ts'
 import type { Observe } from '../observe.ts'
 import { lateStream, writeLate } from './late.ts'
 import { type AnyReply, kindOf, type ReplyHeaders, type SocketReply } from './reply.ts'
@@ -99,7 +100,7 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
     return new Response(head ? null : body, { status, headers })
   }
   headers['content-type'] = 'application/json'
-  const work = (given as { work: (signal: AbortSignal) => Promise<string> }).work
+  const work = (given as { work: (signal: AbortSignal) => Promise<Text> }).work
   if (outgoing && !head) {
     writeLate(work, outgoing, { status, headers, failed })
     return new Response(null, { status, headers: SENT })

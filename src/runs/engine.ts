@@ -10,6 +10,7 @@ import type * as runs from '../db/runs.ts'
 import { all, type Sql } from '../db/sql.ts'
 import type { ThreadTtl } from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
+import type { Text } from '../executor/protocol.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Registry } from '../graph/registry.ts'
 import type { Observe } from '../observe.ts'
@@ -73,11 +74,11 @@ export interface Engine {
   /** Creates a run and follows it from its first event. */
   stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
   /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
-  wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<string | undefined> }>
+  wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<Text | undefined> }>
   /** Whether it is certain, without asking the database, that the run exists and may be seen. */
   knows(run: RunRef, visible: Sql): boolean
   /** Waits for a run that exists. */
-  join(run: { thread_id: string; run_id: string }, visible: Sql, signal: AbortSignal): Promise<string | undefined>
+  join(run: { thread_id: string; run_id: string }, visible: Sql, signal: AbortSignal): Promise<Text | undefined>
   /** Follows a run that exists; throws `run_not_found`. */
   joinStream(
     run: { thread_id: string | null; run_id: string },
@@ -216,7 +217,7 @@ export function createEngine(deps: {
     return { run, events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, counted, signal }) }
   }
 
-  async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+  async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<Text | undefined> {
     const result = await waitForResult({ db }, tail, run, visible, signal)
     return result === undefined ? undefined : resultText(result)
   }
@@ -356,7 +357,7 @@ export function createEngine(deps: {
     local: Promise<Result>,
     visible: Sql,
     signal: AbortSignal,
-  ): Promise<string | undefined> {
+  ): Promise<Text | undefined> {
     // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
     let asking: NodeJS.Timeout | undefined
     const gone = new AbortController()
@@ -364,7 +365,7 @@ export function createEngine(deps: {
     let leave: () => void = () => {}
     readers++
     try {
-      return await new Promise<string | undefined>((resolve, reject) => {
+      return await new Promise<Text | undefined>((resolve, reject) => {
         const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
         breakOff = () => reject(new ApiError('shutting_down'))
         leave = () => resolve(undefined)
@@ -385,7 +386,7 @@ export function createEngine(deps: {
     }
   }
 
-  async function remote(run: RunRef, visible: Sql, signal: AbortSignal): Promise<string | undefined> {
+  async function remote(run: RunRef, visible: Sql, signal: AbortSignal): Promise<Text | undefined> {
     const tail = await tails.open(run.thread_id)
     try {
       return await waitOn(tail, run, visible, signal)

@@ -3,9 +3,11 @@
 
 import type { Db } from '../db/db.ts'
 import type * as events from '../db/events.ts'
+import { textOf } from '../db/json.ts'
 import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
+import type { Text } from '../executor/protocol.ts'
 import { TRUNCATED } from './cap.ts'
 import { hasEnded } from './lifecycle.ts'
 import { CHECKPOINT, END, type LoggedEvent } from './log.ts'
@@ -31,16 +33,17 @@ export interface Wanted {
 /** The text that `wait` and `join` answer with. */
 export type Result =
   | { status: 'error'; error: { error: string; message: string } }
-  | { status: 'ended'; values: string; interrupts: Record<string, unknown[]> }
+  | { status: 'ended'; values: Text; interrupts: Record<string, unknown[]> }
 
 /** A result as JSON text: values, with `__interrupt__` where the run stopped at one, or `{"__error__": …}`. */
-export function resultText(result: Result): string {
+export function resultText(result: Result): Text {
   if (result.status === 'error') return JSON.stringify({ __error__: result.error })
   const open = Object.values(result.interrupts).flat()
-  const hasRoom = result.values.startsWith('{') || result.values === 'null'
-  if (open.length === 0 || !hasRoom) return result.values
+  if (open.length === 0) return result.values
+  const values = textOf(result.values)
+  if (!values.startsWith('{') && values !== 'null') return values
   const own = `"__interrupt__":${JSON.stringify(open)}`
-  return result.values === '{}' || result.values === 'null' ? `{${own}}` : `${result.values.slice(0, -1)},${own}}`
+  return values === '{}' || values === 'null' ? `{${own}}` : `${values.slice(0, -1)},${own}}`
 }
 
 export const resultOf = (row: runs.RunResult): Result =>

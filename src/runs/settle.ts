@@ -1,7 +1,7 @@
 // What an outcome means: how the run ends and how it leaves its thread. Pure; the one exhaustive switch over outcomes.
 
 import type { Settlement } from '../db/journal.ts'
-import type { FinalState, Outcome, RunError } from '../executor/protocol.ts'
+import type { FinalState, Outcome, RunError, Text } from '../executor/protocol.ts'
 import { transitions } from './lifecycle.ts'
 
 /** What to do with a run whose executor is done with it. */
@@ -54,7 +54,7 @@ export const exhausted = (attempts: number, cause: string): RunError => ({
   message: `The run crashed ${attempts} time${attempts === 1 ? '' : 's'} and is not tried again. The last time it ${cause}.`,
 })
 
-function settle(to: string, state: FinalState | undefined, error: RunError | null): Verdict {
+function settle(to: string, state: FinalState<Text> | undefined, error: RunError | null): Verdict {
   const status = to as Settlement['status']
   const waiting = state !== undefined && (state.next.length > 0 || Object.keys(state.interrupts).length > 0)
   return {

@@ -1,6 +1,7 @@
 // Executors under test, both kinds, over checkpoints in memory.
 
 import { fileURLToPath } from 'node:url'
+import { textOf } from '../../src/db/json.ts'
 import { type ChildExecutorOptions, createChildExecutor } from '../../src/executor/child-process.ts'
 import type { Executor, RunSink } from '../../src/executor/executor.ts'
 import { createInlineExecutor } from '../../src/executor/inline.ts'
@@ -79,5 +80,5 @@ export const dataOf = (events: StreamEvent[], name: string): unknown[] =>
 /** The values of an outcome's state, parsed. */
 export function valuesOf(outcome: Outcome): unknown {
   if (outcome.kind === 'crashed' || !outcome.state) throw new Error(`no state: ${JSON.stringify(outcome)}`)
-  return JSON.parse(outcome.state.values)
+  return JSON.parse(textOf(outcome.state.values))
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { json, parseJson, storable } from '../../src/db/json.ts'
+import { json, parseJson, storable, storableBytes } from '../../src/db/json.ts'
 
 /** Strings made of what is hard: NUL, lone and paired surrogates, the escape's own mark, and what follows it. */
 const hard = fc.string({
@@ -46,6 +46,18 @@ test('every JSON value comes back as it went', () => {
     fc.property(value, (given) => {
       const text = json(given) as string
       expect(JSON.stringify(parseJson(text))).toBe(JSON.stringify(plain(given)))
+    }),
+    { numRuns: 2_000 },
+  )
+})
+
+test('bytes are stored as the text is that they stand for', () => {
+  fc.assert(
+    fc.property(value, (given) => {
+      const text = JSON.stringify(given)
+      const stored = storable(text)
+      expect(Buffer.from(storableBytes(text)).toString()).toBe(stored)
+      expect(Buffer.from(storableBytes(Uint8Array.from(Buffer.from(text)))).toString()).toBe(stored)
     }),
     { numRuns: 2_000 },
   )
