@@ -4,8 +4,13 @@
 /** A message: `hint` is small and always arrives if anything does; `body` may be dropped where it does not fit. */
 export interface BusMessage {
   hint: Record<string, string | number | boolean | null>
-  body?: string
+  /** May be made only when it is looked at: then `size` is how long it will be, about. */
+  readonly body?: string
+  readonly size?: number
 }
+
+/** How long a message's body is, without looking at it. */
+export const bodySize = (message: BusMessage): number => message.size ?? message.body?.length ?? 0
 
 export interface Bus {
   readonly kind: 'memory' | 'redis' | 'postgres'

@@ -17,7 +17,8 @@ export interface LinkOptions {
 
 export interface RedisLink {
   ready(): boolean
-  publish(channel: string, text: string): Promise<unknown>
+  /** Gives how many have it, those of this process too. */
+  publish(channel: string, text: string): Promise<number>
   subscribe(channel: string, listener: (text: string, channel: string) => void): Promise<void>
   unsubscribe(channel: string, listener: (text: string, channel: string) => void): Promise<void>
   close(): Promise<void>

@@ -2,7 +2,7 @@
 // (a commit that notifies takes a lock of the whole database server) and of staying under NOTIFY's size; speaks no SQL itself.
 
 import type { Observe } from '../observe.ts'
-import type { Bus, BusMessage } from './bus.ts'
+import { type Bus, type BusMessage, bodySize } from './bus.ts'
 import { createLocalSubscribers, newOrigin } from './local.ts'
 
 /** What the bus hears from the listening connection. */
@@ -57,11 +57,12 @@ export async function createPostgresBus({ connect, observe, hintsOnly }: Postgre
     onDown: (error) => observe({ kind: 'bus_failed', where: 'postgres', error }),
   })
 
-  const pack = (channel: string, { hint, body }: BusMessage): string | undefined => {
+  const pack = (channel: string, message: BusMessage): string | undefined => {
+    const { hint } = message
     // The count makes equal messages differ: Postgres folds equal notifications of one transaction into one.
     const head = [origin, count++, channel, hint]
-    if (body !== undefined && !hintsOnly && body.length < MAX_PAYLOAD) {
-      const whole = JSON.stringify([...head, body])
+    if (!hintsOnly && bodySize(message) < MAX_PAYLOAD && message.body !== undefined) {
+      const whole = JSON.stringify([...head, message.body])
       if (Buffer.byteLength(whole) <= MAX_PAYLOAD) return whole
     }
     const small = JSON.stringify(head)

@@ -2,7 +2,7 @@
 // hint, so it keeps nothing while disconnected and tells the subscribers to look at the database when it is back.
 
 import type { Observe } from '../observe.ts'
-import type { Bus, BusMessage } from './bus.ts'
+import { type Bus, type BusMessage, bodySize } from './bus.ts'
 import { openLink, type RedisLink } from './link.ts'
 import { createLocalSubscribers, newOrigin } from './local.ts'
 
@@ -21,6 +21,10 @@ export interface RedisBusOptions {
 
 /** A larger body is left out: it is in the log, and Redis cuts subscribers off that fall behind by megabytes. */
 const MAX_BODY = 1024 * 1024
+/** A larger one is left out, too, where the last message of its channel reached nobody: who comes meanwhile reads the log. */
+const MAX_UNHEARD = 16 * 1024
+/** Of how many channels it is known that somebody else hears them. */
+const MAX_HEARD = 10_000
 /** What Redis has not acknowledged, in characters; past it hints go without their bodies, and past twice as much not at all. */
 const MAX_UNSENT = 8 * 1024 * 1024
 
@@ -34,6 +38,8 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
   const origin = newOrigin()
   /** Channels whose state on the server may not be what the subscribers want. */
   const unsettled = new Set<string>()
+  /** Channels whose last message reached others. */
+  const heard = new Set<string>()
   let closed = false
   let unsent = 0
   let state: 'connecting' | 'up' | 'down' = 'connecting'
@@ -94,14 +100,18 @@ export async function createRedisBus(options: RedisBusOptions): Promise<Bus> {
       if (closed) return
       local.deliver(channel, message)
       if (!link.ready() || unsent > 2 * MAX_UNSENT) return
-      const fits = message.body === undefined || (message.body.length <= MAX_BODY && unsent <= MAX_UNSENT)
+      const size = bodySize(message)
+      const fits = unsent <= MAX_UNSENT && size <= (heard.has(channel) ? MAX_BODY : MAX_UNHEARD)
       const text = origin + encode(fits ? message : { hint: message.hint })
       unsent += text.length
-      const sent = () => {
+      const sent = (receivers: number) => {
         unsent -= text.length
+        if (receivers <= (local.has(channel) ? 1 : 0)) heard.delete(channel)
+        else if (heard.size < MAX_HEARD) heard.add(channel)
+        else heard.clear()
       }
       link.publish(prefix + channel, text).then(sent, (error: unknown) => {
-        sent()
+        sent(0)
         failed('publish')(error)
       })
     },

@@ -28,8 +28,8 @@ interface Stage {
   connections?: () => number
   /** Attempts to connect that failed so far. */
   refused?: () => number
-  /** True where a body that is too large may be dropped. */
-  dropsLargeBodies?: boolean
+  /** What becomes of a large body; it is brought where nothing is said. */
+  large?: 'dropped' | 'dropped until others listen'
   close(): Promise<void>
 }
 
@@ -49,6 +49,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     const prefix = `${randomUUID()}:`
     return {
       ...behind(proxy),
+      large: 'dropped until others listen',
       open: (observe) => createRedisBus({ url: proxy.uri, prefix, deadAfterMs: 900, subscribeWaitMs: 5_000, observe }),
       close: () => proxy.close(),
     }
@@ -58,6 +59,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     const admin = createClient({ url: server.uri })
     await admin.connect()
     return {
+      large: 'dropped until others listen',
       open: (observe) => createRedisBus({ url: server.uri, cluster: true, subscribeWaitMs: 5_000, observe }),
       cut: async () => void (await admin.sendCommand(['CLIENT', 'KILL', 'SKIPME', 'yes'])),
       close: async () => {
@@ -71,7 +73,7 @@ const stages: Record<string, () => Promise<Stage>> = {
     const channel = `bus_${randomUUID().replace(/[^a-f]/g, '')}`
     return {
       ...behind(proxy),
-      dropsLargeBodies: true,
+      large: 'dropped',
       open: (observe) =>
         createPostgresBus({
           connect: (on) => openNotify({ uri: proxy.uri, channel, deadAfterMs: 900, ...on }),
@@ -199,8 +201,35 @@ describe.each(Object.keys(stages))('the %s bus', (name) => {
     here.publish('a', { hint: { n: 3 }, body: '' })
     await until('all have arrived', () => heard.length === 3)
     expect(heard[0]).toEqual({ hint: { n: 1 }, body: fits })
-    expect(heard[1]).toEqual(stage.dropsLargeBodies ? { hint: { n: 2 } } : { hint: { n: 2 }, body: large })
+    expect(heard[1]).toEqual(stage.large === undefined ? { hint: { n: 2 }, body: large } : { hint: { n: 2 } })
     expect(heard[2]).toEqual({ hint: { n: 3 }, body: '' })
+  })
+
+  test('makes a large body only for those who listen, and brings it to them once it is known that they do', async () => {
+    const [here, there] = [await open(), await open()]
+    let made = 0
+    const message = (n: number): BusMessage => ({
+      hint: { n },
+      size: 200_000,
+      get body() {
+        made++
+        return 'x'.repeat(200_000)
+      },
+    })
+    here.publish('a', message(1))
+    expect(made).toBe(0)
+    if (stage.large !== 'dropped until others listen') return
+    const { heard, stop } = await listen(there, 'a')
+    await until('the body is brought', () => {
+      here.publish('a', message(2))
+      return heard.some(({ body }) => body === 'x'.repeat(200_000))
+    })
+    await stop()
+    await until('bodies are left out again', () => {
+      const before = made
+      here.publish('a', message(3))
+      return made === before
+    })
   })
 
   test('hears a channel again that it had left a moment before', async () => {
