@@ -1,7 +1,10 @@
 // Events whose data is a state, as the log stores them: one whole, and each after it as what changed in its text. A run that
 // sends its state after every step else takes its square. In charge of both ways; what readers get is as it was sent.
 
-import type { StreamEvent } from '../executor/protocol.ts'
+import { isAscii } from 'node:buffer'
+import { type Change, changed, changeOf } from '../changes.ts'
+import type { StreamEvent, Text } from '../executor/protocol.ts'
+import { textOf } from './json.ts'
 
 /** Shorter texts are stored whole. */
 const MIN_LENGTH = 4_096
@@ -11,7 +14,7 @@ const MAX_DISTANCE = 1_000
 const MAX_CHAINS = 16
 
 interface State {
-  text: string
+  last: StreamEvent
   /** The first_seq of the row where it is whole, and its length there; what was changed since, in characters. */
   row: number
   whole: number
@@ -20,44 +23,49 @@ interface State {
 
 /** A batch as it is stored. */
 export interface StoredBatch {
-  batch: string
+  batch: Text
   /** The row that has to be read first. Null where the batch stands for itself. */
   base: number | null
-  /** Characters of the batch as it was sent, where it is stored otherwise. */
+  /** How long the batch is as it was sent, where it is stored otherwise. */
   size: number | null
 }
 
 /** Turns the batches of one run, in order, into what is stored. `encode` prints events as a batch. */
 export function createDeltas(
-  encode: (events: readonly StreamEvent[]) => string,
-): (events: readonly StreamEvent[], firstSeq: number) => StoredBatch & { sent: string } {
+  encode: (events: readonly StreamEvent[]) => Text,
+): (events: readonly StreamEvent[], firstSeq: number) => StoredBatch {
   const states = new Map<string, State>()
   return (events, firstSeq) => {
     let base: number | null = null
     const stored = events.map((event) => {
       if (!isState(event.event)) return event
-      if (event.data.length < MIN_LENGTH) {
+      const size = sizeOf(event)
+      if (size < MIN_LENGTH) {
         states.delete(event.event)
         return event
       }
       const state = states.get(event.event)
-      const delta = state && firstSeq - state.row <= MAX_DISTANCE ? deltaOf(state.text, event.data) : undefined
+      const delta = state && firstSeq - state.row <= MAX_DISTANCE ? deltaOf(state.last, event) : undefined
       if (!state || !delta || state.changed + delta.length > state.whole) {
         if (states.size < MAX_CHAINS || state)
-          states.set(event.event, { text: event.data, row: firstSeq, whole: event.data.length, changed: 0 })
+          states.set(event.event, { last: event, row: firstSeq, whole: size, changed: 0 })
         return event
       }
-      Object.assign(state, { text: event.data, changed: state.changed + delta.length })
+      Object.assign(state, { last: event, changed: state.changed + delta.length })
       base = Math.min(base ?? state.row, state.row)
       return { event: event.event, data: delta }
     })
-    const sent = encode(events)
-    return base === null
-      ? { sent, batch: sent, base, size: null }
-      : { sent, batch: encode(stored), base, size: sent.length }
+    const batch = encode(stored)
+    return base === null ? { batch, base, size: null } : { batch, base, size: batchSize(events) }
   }
 }
 
+/** How long a batch of events is when it is printed, about. */
+export const batchSize = (events: readonly StreamEvent[]): number =>
+  events.reduce((size, event) => size + event.event.length + 2 + sizeOf(event), -1)
+
+// Looks at no data that would have to be made.
+const sizeOf = (event: StreamEvent): number => event.state?.length ?? event.data.length
 const isState = (event: string): boolean => event === 'values' || event.startsWith('values|')
 
 /** The line of a state that cannot be put together any more. */
@@ -66,28 +74,22 @@ const GONE = '__gone\tnull'
 /** No JSON begins like this. */
 const MARK = '~'
 
-/** What makes `after` of `before`: how much of both ends stays, and what stands between. */
-function deltaOf(before: string, after: string): string {
-  const limit = Math.min(before.length, after.length)
-  let prefix = common(limit, (from, to) => before.slice(from, to) === after.slice(from, to))
-  // A character of two units is not cut: each text must be one by itself.
-  if (isHigh(after.charCodeAt(prefix - 1))) prefix--
-  const [a, b] = [before.length, after.length]
-  let suffix = common(limit - prefix, (from, to) => before.slice(a - to, a - from) === after.slice(b - to, b - from))
-  if (isHigh(after.charCodeAt(b - suffix - 1))) suffix--
-  return `${MARK}${prefix},${suffix},${after.slice(prefix, b - suffix)}`
+/** What makes the state of `after` of that of `before`. */
+function deltaOf(before: StreamEvent, after: StreamEvent): string {
+  const { change } = after
+  if (change === undefined || change.before !== before.state) return printed(changeOf(before.data, after.data))
+  const { before: bytes, prefix, suffix, middle } = change
+  return printed({
+    prefix: lengthOf(bytes.subarray(0, prefix)),
+    suffix: lengthOf(bytes.subarray(bytes.length - suffix)),
+    middle: textOf(middle),
+  })
 }
 
-const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
+const printed = ({ prefix, suffix, middle }: Change): string => `${MARK}${prefix},${suffix},${middle}`
 
-/** How far two texts are the same, up to `limit`; whole blocks are compared first. */
-function common(limit: number, same: (from: number, to: number) => boolean): number {
-  let at = 0
-  for (let step = 4_096; step >= 1; step = step === 1 ? 0 : step / 16) {
-    while (at + step <= limit && same(at, at + step)) at += step
-  }
-  return at
-}
+/** How many characters the text of these bytes has. */
+const lengthOf = (bytes: Uint8Array): number => (isAscii(bytes) ? bytes.length : textOf(bytes).length)
 
 /** Puts stored batches together again, given in order from the row where the states of the first are whole. An event that
  *  starts from what is there no longer, since it is being pruned, keeps its place under a name that clients do not see. */
@@ -109,7 +111,9 @@ export function createReader(): (batch: string) => string {
 function apply(before: string, delta: string): string {
   const first = delta.indexOf(',')
   const second = delta.indexOf(',', first + 1)
-  const prefix = Number(delta.slice(1, first))
-  const suffix = Number(delta.slice(first + 1, second))
-  return before.slice(0, prefix) + delta.slice(second + 1) + before.slice(before.length - suffix)
+  return changed(before, {
+    prefix: Number(delta.slice(1, first)),
+    suffix: Number(delta.slice(first + 1, second)),
+    middle: delta.slice(second + 1),
+  })
 }

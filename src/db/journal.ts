@@ -75,7 +75,8 @@ function events(db: Db, entries: readonly Entry[], unsettled: Sql, bodies: Bodie
   const rows = entries.flatMap(({ thread_id, run_id, events }, i) => {
     if (events === undefined) return []
     const { first_seq } = events
-    const batch = sealText(db, events.batch, names.events(thread_id, { run_id, first_seq }))
+    const name = names.events(thread_id, { run_id, first_seq })
+    const batch = db.seal === undefined ? events.batch : sealText(db, textOf(events.batch), name)
     return [{ ...events, i: i + 1, whole: events.size, ...bodies.add(bytesOf(batch)) }]
   })
   if (!rows.length) return []

@@ -21,6 +21,7 @@ import {
   type StreamEvent,
   type WritesPut,
 } from './protocol.ts'
+import { createSentStates, createStateSender, type StateSender } from './states.ts'
 
 /** What a run may have unacknowledged before it has to wait, in bytes. */
 export const WINDOW = 1024 * 1024
@@ -110,19 +111,25 @@ export function createGuest(link: Link<GuestMessage, HostMessage>, runtime: Runt
     if (draining && runs.size === 0 && answering === 0) link.close()
   }
 
-  const start = async (run: number, job: Job) => {
+  const states = createSentStates()
+
+  const start = async (run: number, job: Job, isStateKnown: boolean) => {
     const controller = new AbortController()
+    const { thread_id: thread, epoch } = job
+    const sender = createStateSender(isStateKnown ? states.recall(thread, epoch) : undefined)
     const running: Running = { controller, over: false, acked: () => {} }
-    const { port, acked } = createPort(link, run, { storage, signal: controller.signal, ended: () => over(running) })
+    const base = { storage, signal: controller.signal, ended: () => over(running) }
+    const { port, acked } = createPort(link, run, base, sender)
     running.acked = acked
     runs.set(run, running)
     const outcome = await within({ run }, () => runtime.execute(job, port))
     try {
-      sendOutcome(link, run, outcome)
+      sendOutcome(link, run, outcome, sender)
     } catch (error) {
       // Larger than any frame.
-      sendOutcome(link, run, { kind: 'error', error: describe(error) })
+      sendOutcome(link, run, { kind: 'error', error: describe(error) }, sender)
     }
+    states.keep(thread, epoch, outcome.kind === 'success' ? sender.last() : undefined)
     runs.delete(run)
     endIfIdle()
   }
@@ -144,7 +151,7 @@ export function createGuest(link: Link<GuestMessage, HostMessage>, runtime: Runt
         )
         break
       case 'run':
-        void start(head.run, head.job)
+        void start(head.run, head.job, head.state === true)
         break
       case 'ack':
         runs.get(head.run)?.acked(head.seq)
@@ -201,17 +208,18 @@ function sendOutcome(
   link: Link<GuestMessage, HostMessage>,
   run: number,
   outcome: Exclude<Outcome, { kind: 'crashed' }>,
+  sender: StateSender,
 ): void {
-  const values = outcome.state?.values
-  const body = typeof values === 'string' ? Buffer.from(values) : values
+  const last = outcome.state && sender.packLast(outcome.state.values as string)
   const head = outcome.state ? { ...outcome, state: { ...outcome.state, values: '' } } : outcome
-  link.send({ type: 'outcome', run, outcome: head as never }, body)
+  link.send({ type: 'outcome', run, outcome: head as never, ...(last?.state && { state: last.state }) }, last?.body)
 }
 
 function createPort(
   link: Link<GuestMessage, HostMessage>,
   run: number,
   base: Pick<RunPort, 'storage' | 'signal' | 'ended'>,
+  sender: StateSender,
 ): { port: RunPort; acked(seq: number): void } {
   const unacked: { seq: number; size: number; durable?: Promise<void>; resolve?: () => void }[] = []
   let bytes = 0
@@ -246,10 +254,17 @@ function createPort(
     port: {
       ...base,
       events: (events, options) => {
-        const body = Buffer.from(events.map((event) => event.data).join('\n'))
-        link.send({ type: 'events', run, seq: ++seq, events: events.map((event) => event.event) }, body)
+        const { body, size, states } = sender.pack(events)
+        const names = events.map((event) => event.event)
+        try {
+          link.send({ type: 'events', run, seq: ++seq, events: names, ...(states && { states, size }) }, body)
+        } catch (error) {
+          sender.forget()
+          throw error
+        }
         if (options?.now) link.flush()
-        return sent(body.length).room
+        // The server holds whole what is sent in part.
+        return sent(size).room
       },
       put: (put) => {
         const packer = new Packer()

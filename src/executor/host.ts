@@ -21,6 +21,7 @@ import {
   type Outcome,
   PROTOCOL_VERSION,
 } from './protocol.ts'
+import { createReceivedStates, createStateReceiver, type StateReceiver } from './states.ts'
 
 export type HostLink = Link<HostMessage, GuestMessage>
 
@@ -86,6 +87,7 @@ interface Running {
   /** Frames that the executor waits for, in order. */
   awaited: number[]
   lost: boolean
+  states: StateReceiver
   /** What it began failed outside of its graph; it is being stopped. */
   crash?: string
   timer?: NodeJS.Timeout
@@ -101,6 +103,7 @@ interface RunningFrame {
 export function createHost(link: HostLink, options: HostOptions): Host {
   const runs = new Map<number, Running>()
   const calls = createCalls(link as never)
+  const states = createReceivedStates()
   let next = 1
   let open = true
   let ending = false
@@ -142,6 +145,13 @@ export function createHost(link: HostLink, options: HostOptions): Host {
     // The executor stops it by itself.
     expectEnd(id, run, 'lease_lost')
   }
+  const outcomeOf = ({ run: id, outcome, state }: GuestMessage & { type: 'outcome' }, body: Uint8Array): Outcome => {
+    const run = runs.get(id)
+    if (run === undefined || run.lost) return outcome
+    if (outcome.state) outcome.state.values = run.states.unpackLast(body, state)
+    states.keep(run.job.thread_id, run.job.epoch, outcome.kind === 'success' ? run.states.last() : undefined)
+    return outcome
+  }
   const sink = createSinks(link, runs, (id) => abort(id, 'lease_lost'))
 
   const welcome = (protocol: number) => {
@@ -168,7 +178,7 @@ export function createHost(link: HostLink, options: HostOptions): Host {
       case 'crashed':
         return crash(head.run, head.cause)
       case 'outcome':
-        return finish(head.run, outcomeOf(head.outcome, body))
+        return finish(head.run, outcomeOf(head, body ?? NO_BYTES))
       case 'call':
         return void answer(link as never, head.call, head.method, () => serve(options.storage, head))
       case 'result':
@@ -207,8 +217,9 @@ export function createHost(link: HostLink, options: HostOptions): Host {
       const id = next++
       const outcome = new Promise<Outcome>((settle) => {
         if (!open) return settle(goneBefore)
-        runs.set(id, { job, sink, settle, ...nothingYet(), lost: false })
-        link.send({ type: 'run', run: id, job })
+        const before = states.recall(job.thread_id, job.epoch)
+        runs.set(id, { job, sink, settle, ...nothingYet(), lost: false, states: createStateReceiver(before) })
+        link.send({ type: 'run', run: id, job, ...(before && { state: true }) })
         // Whoever asked for the run is answered in the same turn; the executor need not wait for that.
         link.flush()
       })
@@ -238,12 +249,12 @@ const serve = (storage: Storage, head: GuestMessage & { type: 'call' }): Promise
   return (method as (params: unknown) => Promise<unknown>)(head.params)
 }
 
-function outcomeOf(outcome: Exclude<Outcome, { kind: 'crashed' }>, body?: Uint8Array): Outcome {
-  if (outcome.state && body) outcome.state.values = body
-  return outcome
-}
+const NO_BYTES = new Uint8Array(0)
 
 type RunFrame = GuestMessage & { type: 'events' | 'put' | 'writes' }
+
+const sizeOf = (head: RunFrame, body = NO_BYTES): number =>
+  head.type === 'events' ? (head.size ?? body.length) : body.length
 
 const nothingYet = (): Pick<Running, 'frames' | 'unacked' | 'doneSeq' | 'awaited'> => ({
   frames: [],
@@ -283,11 +294,11 @@ function createSinks(link: HostLink, runs: Map<number, Running>, lose: (id: numb
     take: (head: RunFrame, body?: Uint8Array) => {
       const run = runs.get(head.run)
       if (!run) return
-      const frame = { seq: head.seq, bytes: body?.length ?? 0, done: false }
+      const frame = { seq: head.seq, bytes: sizeOf(head, body), done: false }
       run.frames.push(frame)
       // Frames of a lost run go nowhere, but are acknowledged, so that it can end.
       if (run.lost) return done(head.run, run, frame)
-      deliver(run.sink, head, body).then(
+      deliver(run, head, body).then(
         () => done(head.run, run, frame),
         () => {
           if (!run.lost) lose(head.run)
@@ -299,14 +310,10 @@ function createSinks(link: HostLink, runs: Map<number, Running>, lose: (id: numb
   }
 }
 
-async function deliver(sink: RunSink, head: RunFrame, body?: Uint8Array): Promise<void> {
+async function deliver({ sink, states }: Running, head: RunFrame, body: Uint8Array = NO_BYTES): Promise<void> {
   switch (head.type) {
-    case 'events': {
-      const data = Buffer.from(body ?? [])
-        .toString('utf8')
-        .split('\n')
-      return sink.events(head.events.map((event, i) => ({ event, data: data[i] ?? 'null' })))
-    }
+    case 'events':
+      return sink.events(states.unpack(head, body))
     case 'put':
       return sink.put(new Unpacker(body).put(head.put))
     case 'writes':

@@ -116,7 +116,25 @@ export interface FinalState<Values extends Text = string> {
 /** An event of a run's stream: the SSE event name and its data as JSON text. */
 export interface StreamEvent {
   event: string
-  data: string
+  readonly data: string
+  /** A state, as its bytes: `data` is made of them when it is looked at. */
+  readonly state?: Uint8Array
+  /** How it came of a state that was sent before. */
+  readonly change?: StateChange
+}
+
+/** What changed in a state's bytes: how many stay at either end, and what stands between them now. */
+export interface StateChange {
+  before: Uint8Array
+  prefix: number
+  suffix: number
+  middle: Uint8Array
+}
+
+/** How a state is sent that is remembered for the next of its name: whole, or as what stands between what stays of the bytes of
+ *  the one before. */
+export interface StateHead {
+  stays?: { prefix: number; suffix: number }
 }
 
 // ------------------------------------------------------------------------------------------------ checkpoints
@@ -339,7 +357,8 @@ export const ACK_FRAMES = 128
 /** What the server sends. `run` is a number the server chose for one execution; `call` one the caller chose. */
 export type HostMessage =
   | { type: 'welcome'; protocol: number; graphs: Omit<GraphSource, 'value'>[]; project_dir: string | null }
-  | { type: 'run'; run: number; job: Job }
+  /** `state`: the state that the run of the epoch before left in this executor is remembered. */
+  | { type: 'run'; run: number; job: Job; state?: boolean }
   /** Every frame of the run up to `seq` is durable (put, writes) or safely kept (events). Comes when `await` asked for it, and
    *  else only now and then: see `ACK_BYTES`. */
   | { type: 'ack'; run: number; seq: number }
@@ -355,14 +374,22 @@ export type HostMessage =
 export type GuestMessage =
   | { type: 'hello'; protocol: number; executor: string; pid: number | null }
   | { type: 'loaded'; graphs: GraphStatus[] }
-  /** The body holds the data of the events, one line each. */
-  | { type: 'events'; run: number; seq: number; events: string[] }
+  /** The body holds the data of the events, one line each. `states` says which of them are states, and what their line is;
+   *  then `size` is what the body stands for, and counts in its place. */
+  | {
+      type: 'events'
+      run: number
+      seq: number
+      events: string[]
+      states?: ({ at: number } & StateHead)[]
+      size?: number
+    }
   | { type: 'put'; run: number; seq: number; put: Packed<CheckpointPut> }
   | { type: 'writes'; run: number; seq: number; writes: Packed<WritesPut> }
   /** Asks for the `ack` of that frame as soon as it is due. */
   | { type: 'await'; run: number; seq: number }
-  /** The run's last frame. `state.values` is the body. */
-  | { type: 'outcome'; run: number; outcome: Exclude<Outcome, { kind: 'crashed' }> }
+  /** The run's last frame. `state.values` is the body, which is sent as a state with the name `values` where `state` is there. */
+  | { type: 'outcome'; run: number; outcome: Exclude<Outcome, { kind: 'crashed' }>; state?: StateHead }
   /** Something that the run began failed outside of its graph. The run is being stopped; its outcome follows. */
   | { type: 'crashed'; run: number; cause: string }
   | { type: 'call'; call: number; method: keyof GuestCalls; params: unknown }

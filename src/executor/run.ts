@@ -8,7 +8,7 @@ import { RunAborted, type RunPort } from './guest.ts'
 import { inputOf } from './input.ts'
 import { followLatest } from './latest.ts'
 import type { LoadedGraph } from './load.ts'
-import type { FinalState, Job, Outcome } from './protocol.ts'
+import type { FinalState, Job, Outcome, StoredCheckpoint } from './protocol.ts'
 import { recover } from './recover.ts'
 import { configOf } from './run-config.ts'
 import { type CheckpointSink, createSaver, type Saver } from './saver.ts'
@@ -28,7 +28,7 @@ export async function execute(
   job: Job,
   port: RunPort,
   tracing: Tracing,
-  options: { apiUrl?: string; log?: (text: string) => void; memory?: ThreadMemory } = {},
+  options: { apiUrl?: string; log?: (text: string) => void; memory?: ThreadMemory<StoredCheckpoint> } = {},
 ): Promise<RunOutcome> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(port.signal.reason)

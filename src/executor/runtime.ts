@@ -14,7 +14,7 @@ import { execute } from './run.ts'
 import { createSchemas, type Schemas } from './schemas.ts'
 import { getHistory, getState, updateState } from './state.ts'
 import { createStore } from './store.ts'
-import { createThreadMemory } from './thread-memory.ts'
+import { checkpointSize, createThreadMemory } from './thread-memory.ts'
 import { createTracing } from './tracing.ts'
 import { warm } from './warm.ts'
 
@@ -79,7 +79,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   let folder: string | null = null
   const schemas = createSchemas(options.log ? { warn: options.log } : {})
   const calls = callsWith(find, schemas, (params) => embed(params, folder))
-  const memory = createThreadMemory(MEMORY_BYTES)
+  const memory = createThreadMemory(MEMORY_BYTES, checkpointSize)
   const tracing = createTracing((text) => options.log?.(text))
   return {
     load: async (sources, projectDir) => {

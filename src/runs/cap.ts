@@ -40,7 +40,7 @@ export function createCap(
   const one = (event: StreamEvent): StreamEvent | undefined => {
     if (isAboutTheRun(event)) return event
     if (isCut) return undefined
-    bytes += Buffer.byteLength(event.data)
+    bytes += event.state?.length ?? Buffer.byteLength(event.data)
     count += 1
     return bytes > maxBytes ? cut('bytes') : count > maxEvents ? cut('events') : event
   }

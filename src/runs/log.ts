@@ -22,7 +22,24 @@ export const CHECKPOINT = '__checkpoint'
 
 /** Data is one line of JSON, so neither separator can stand in it. */
 export const encodeBatch = (events: readonly StreamEvent[]): string =>
-  events.map(({ event, data }) => `${event.replace(UNSAFE_NAME, ' ')}\t${data}`).join('\n')
+  events.map(({ event, data }) => `${nameOf(event)}\t${data}`).join('\n')
+
+/** The same as bytes, where states are bytes already. */
+export function encodeBytes(events: readonly StreamEvent[]): Uint8Array {
+  const parts: Uint8Array[] = []
+  let text = ''
+  events.forEach((one, i) => {
+    text += `${i === 0 ? '' : '\n'}${nameOf(one.event)}\t`
+    if (one.state === undefined) text += one.data
+    else {
+      parts.push(Buffer.from(text), one.state)
+      text = ''
+    }
+  })
+  return parts.length === 0 ? Buffer.from(text) : Buffer.concat([...parts, Buffer.from(text)])
+}
+
+const nameOf = (event: string): string => event.replace(UNSAFE_NAME, ' ')
 
 // Namespaces have nodes' names in them, and those may be anything.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly these are meant

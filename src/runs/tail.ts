@@ -94,9 +94,11 @@ export class Shared {
     return Math.min(Number.MAX_SAFE_INTEGER, ...this.#followers.map(({ after }) => after))
   }
 
-  #hear({ hint, body }: BusMessage): void {
-    const { first, last, run_id, at, ended, status } = hint
+  #hear(message: BusMessage): void {
+    const { first, last, run_id, at, ended, status } = message.hint
     const isBatch = typeof first === 'number' && typeof last === 'number' && typeof at === 'number'
+    // Where nobody follows, the body need not be made.
+    const body = this.#followers.length > 0 ? message.body : undefined
     if (isBatch && typeof run_id === 'string') {
       if (body === undefined) this.missed()
       else this.#push({ first_seq: first, last_seq: last, run_id, at, batch: body }, body.length)

@@ -4,7 +4,7 @@
 
 import type { Bus, BusMessage } from '../bus/bus.ts'
 import type { Db } from '../db/db.ts'
-import { createDeltas } from '../db/event-deltas.ts'
+import { batchSize, createDeltas } from '../db/event-deltas.ts'
 import { createHealth } from '../db/health.ts'
 import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
@@ -12,7 +12,7 @@ import { LeaseLost, RollbackWished } from '../errors.ts'
 import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
-import { encodeBatch } from '../runs/log.ts'
+import { encodeBatch, encodeBytes } from '../runs/log.ts'
 import { threadChannel } from '../runs/tails.ts'
 
 /** A run as its worker holds it. `seq` is the thread's last event id given out; only the journal moves it. */
@@ -84,7 +84,7 @@ export function createJournal(deps: {
       ;[committing, gathering] = divide(gathering)
       const batch = [...committing]
       const entries = batch.map(([held, pending]) => {
-        const store = deltas.get(held) ?? createDeltas(encodeBatch)
+        const store = deltas.get(held) ?? createDeltas(encodeBytes)
         deltas.set(held, store)
         return entryOf(held, pending, store)
       })
@@ -144,7 +144,7 @@ export function createJournal(deps: {
     if (events !== undefined) {
       const { first_seq: first, last_seq: last, at } = events
       const hint = { run_id: entry.run_id, first, last, at, ...ended }
-      deps.bus.publish(threadChannel(entry.thread_id), { hint, body: entry.sent })
+      deps.bus.publish(threadChannel(entry.thread_id), late(hint, entry.sent))
     } else if (settle !== undefined) {
       deps.bus.publish(threadChannel(entry.thread_id), { hint: ended })
     }
@@ -210,7 +210,7 @@ function divide(waiting: Map<Held, Pending>): [Map<Held, Pending>, Map<Held, Pen
 
 function sizeOf({ events, put, writes, settle }: Append): number {
   let bytes = settle?.values?.length ?? 0
-  for (const { event, data } of events ?? []) bytes += event.length + data.length
+  if (events?.length) bytes += batchSize(events)
   for (const { blob } of put?.values ?? []) bytes += blob.bytes.length
   for (const { blob } of writes?.writes ?? []) bytes += blob.bytes.length
   return bytes
@@ -239,7 +239,20 @@ function newPending(): Pending {
 }
 
 /** An entry, and its events as they go out. */
-type Sending = Entry & { sent: string }
+type Sending = Entry & { sent: readonly StreamEvent[] }
+
+/** A message whose body is made when somebody listens. */
+function late(hint: BusMessage['hint'], events: readonly StreamEvent[]): BusMessage {
+  let body: string | undefined
+  return {
+    hint,
+    size: batchSize(events),
+    get body() {
+      body ??= encodeBatch(events)
+      return body
+    },
+  }
+}
 
 function entryOf(
   held: Held,
@@ -248,13 +261,15 @@ function entryOf(
 ): Sending {
   const first = held.seq + 1
   held.seq += events.length
-  const { sent, ...stored } = store(events, first)
   return {
-    sent,
+    sent: events,
     thread_id: held.thread_id,
     run_id: held.run_id,
     epoch: held.epoch,
-    events: events.length === 0 ? undefined : { first_seq: first, last_seq: held.seq, at: Date.now(), ...stored },
+    events:
+      events.length === 0
+        ? undefined
+        : { first_seq: first, last_seq: held.seq, at: Date.now(), ...store(events, first) },
     puts,
     writes,
     settle: settle === undefined ? undefined : { ...settle, last_seq: held.seq },

@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { StoredCheckpoint } from '../../src/executor/protocol.ts'
-import { createThreadMemory } from '../../src/executor/thread-memory.ts'
+import { checkpointSize, createThreadMemory } from '../../src/executor/thread-memory.ts'
 import { type Bench, sources, startBench, valuesOf } from '../support/executors.ts'
 
 const human = (content: string) => ({ messages: [{ role: 'user', content, id: content }] })
@@ -66,7 +66,7 @@ const stored = (checkpoint_id: string, bytes: number): StoredCheckpoint => ({
 })
 
 test('it remembers the threads that ran last, within its bounds', () => {
-  const memory = createThreadMemory(100_000)
+  const memory = createThreadMemory(100_000, checkpointSize)
   for (const thread of ['a', 'b', 'c']) memory.keep(thread, 1, stored(thread, 40_000))
   expect(memory.recall('a', 2)).toBeUndefined()
   expect(memory.recall('b', 2)?.checkpoint_id).toBe('b')

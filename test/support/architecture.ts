@@ -31,6 +31,7 @@ const layerOfFile: Record<string, string> = {
   variables: 'config',
   'aes-keys': 'config',
   failpoints: 'config',
+  changes: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',
   'langgraph-webhooks': 'config',

@@ -99,7 +99,7 @@ test('what several runs append is written, numbered per thread, and told after i
   ])
   expect(await logged(two)).toEqual([[1, 1, 'x\t1']])
   expect(await checkpoints(one)).toEqual(['1'])
-  expect(heard).toEqual([
+  expect(heard).toMatchObject([
     { hint: { run_id: one.run_id, first: 1, last: 2, at: expect.any(Number) }, body: 'a\t1\nb\t1' },
     {
       hint: { run_id: one.run_id, first: 3, last: 3, at: expect.any(Number), ended: one.run_id, status: 'success' },
