@@ -249,7 +249,7 @@ const serve = (storage: Storage, head: GuestMessage & { type: 'call' }): Promise
   return (method as (params: unknown) => Promise<unknown>)(head.params)
 }
 
-const NO_BYTES = new Uint8Array(0)
+const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 type RunFrame = GuestMessage & { type: 'events' | 'put' | 'writes' }
 
