@@ -5,8 +5,8 @@ import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Duplex } from 'node:stream'
 import type { Observe } from '../observe.ts'
+import type { ControlReport, ControlRequest } from './control.ts'
 import type { Ending } from './host.ts'
-import type { ControlReport, ControlRequest } from './protocol.ts'
 
 export interface ControlOptions {
   observe: Observe

@@ -6,7 +6,19 @@ import { writeSync } from 'node:fs'
 import { url as debuggerUrl } from 'node:inspector'
 import { Worker } from 'node:worker_threads'
 import type { Work } from './guest.ts'
-import type { ControlReport } from './protocol.ts'
+
+/** Lines of JSON that an executor writes to file descriptor 4: what has to be said while its event loop is blocked, or in
+ *  its last moment. All of it is optional. */
+export type ControlReport =
+  /** The event loop has not turned for so long: from one second on, each second, and once more when it is `over`. */
+  | { type: 'blocked'; ms: number; over?: boolean }
+  /** The process is about to end, and why. `run` or `call` names what it ends of; `none` says that it is none of them. */
+  | { type: 'ending'; cause: string; run?: number; call?: number; none?: boolean }
+
+/** What the server writes there: say who blocks the event loop, if anybody does, and end the process. */
+export interface ControlRequest {
+  type: 'end'
+}
 
 /** Where the channel is. */
 export const CONTROL_FD = 4

@@ -6,8 +6,7 @@ import { type Debugger, type InspectorNotification, Session } from 'node:inspect
 import { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { workerData } from 'node:worker_threads'
-import { BEAT_MS, CONTROL_FD, CURRENT } from './control.ts'
-import type { ControlReport, ControlRequest } from './protocol.ts'
+import { BEAT_MS, CONTROL_FD, type ControlReport, type ControlRequest, CURRENT } from './control.ts'
 
 type Evaluated = Debugger.EvaluateOnCallFrameReturnType
 
