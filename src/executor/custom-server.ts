@@ -44,7 +44,8 @@ export function createAppServer(answer: (request: Request, exchange: AppExchange
       await write(response, outgoing)
     } catch (error) {
       if (outgoing.destroyed) return
-      process.stderr.write(`${stackOf(error)}\n`)
+      // Where the server breaks off what was passed on, that is no failure of the app.
+      if (!outgoing.headersSent || !isReset(error)) process.stderr.write(`${stackOf(error)}\n`)
       if (outgoing.headersSent) outgoing.destroy()
       else outgoing.writeHead(500, { 'content-type': 'application/json' }).end(FAILED)
     }
@@ -64,6 +65,8 @@ export function createAppServer(answer: (request: Request, exchange: AppExchange
       }),
   }
 }
+
+const isReset = (error: unknown): boolean => (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET'
 
 const FAILED = JSON.stringify({
   detail: 'The custom app failed to answer. The log of the server says why.',

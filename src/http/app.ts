@@ -98,14 +98,14 @@ export function createHttp(
     }
   }
 
-  const answer = async (request: Request, exchange: Exchange, node: NodeBindings, relay?: Relay): Promise<Response> => {
+  const answer = (request: Request, exchange: Exchange, node: NodeBindings, relay: Relay | undefined) => {
     if (isPreflight(request)) return preflight(request, exchange, cors.preflight)
     if (climbs(node.incoming)) return respondError(new ApiError('not_found', NO_CLIMBING), exchange)
     if (!relay?.wants(request)) return app.fetch(request, { exchange, incoming: node.incoming })
     return relay.answer(request, exchange, node.incoming).catch((error: unknown) => respondError(error, exchange))
   }
 
-  const handle = async (request: Request, node: NodeBindings, relay?: Relay, isKnown = false): Promise<Response> => {
+  const handle = async (request: Request, node: NodeBindings, relay: Relay | undefined, isKnown = false) => {
     const started = performance.now()
     const exchange = begin(request, node)
     const { method, path, requestId: request_id } = exchange

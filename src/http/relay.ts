@@ -77,6 +77,10 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
   const tellIdlers = () => {
     if (idlers.size > 0 && isIdle()) for (const tell of idlers) tell()
   }
+  const end = (relay: string) => {
+    ongoing.delete(relay)
+    tellIdlers()
+  }
 
   /** Sends the request to the app; resolves with the head of the answer. */
   function ask(instance: AppInstance, request: Request, relay: string, given: Given): Promise<IncomingMessage> {
@@ -100,11 +104,11 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
         resolve(response)
       })
       upstream.on('error', () => void failureOf(instance).then(reject))
-      upstream.on('close', () => {
-        ongoing.delete(relay)
-        tellIdlers()
-      })
-      exchange.signal().addEventListener('abort', () => fail(new Gone()))
+      upstream.on('close', () => end(relay))
+      const signal = exchange.signal()
+      const leave = () => fail(new Gone())
+      if (signal.aborted) leave()
+      else signal.addEventListener('abort', leave)
       feed(upstream, bodyOf(request, given.incoming), bodyLimitBytes, fail)
     })
   }
@@ -138,6 +142,7 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
         const response = await ask(instance, request, relay, { exchange, incoming })
         return exchange.upgrade ? upgraded(response, exchange, entry) : answered(response, exchange)
       } catch (error) {
+        end(relay)
         if (error instanceof Gone) return sent(499)
         throw error
       }

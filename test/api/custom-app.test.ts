@@ -146,13 +146,18 @@ eachStack(
       expect((await reader?.read())?.value).toBe('ended\n')
     })
 
-    test('the app is told that a client has gone', async () => {
+    test('the app is told that a client has gone, before it has answered and while it does', async () => {
+      const told = async (path: string) => (await (await get(path)).json()) as string[]
       const leaving = new AbortController()
-      const response = await get('/wait/gone', { signal: leaving.signal })
+      const response = await get('/wait/reader', { signal: leaving.signal })
       await response.body?.getReader().read()
+      const silent = get('/silent/asker', { signal: leaving.signal }).catch((error: Error) => error.name)
+      await until('it is asked', async () => (await told('/waiting')).includes('asker'))
       leaving.abort()
-      await until('the app knows', async () => ((await (await get('/left')).json()) as string[]).includes('gone'))
-      expect(await (await get('/left')).json()).not.toContain('both')
+      expect(await silent).toBe('AbortError')
+      await until('the app knows', async () => (await told('/left')).length >= 2)
+      // Who read to the end did not leave.
+      expect((await told('/left')).toSorted()).toEqual(['asker', 'reader'])
     })
 
     test('a body over the limit is refused, whether its length was said or not', async () => {
@@ -276,6 +281,19 @@ eachStack(
       ])
       expect(await pid()).toBeGreaterThan(0)
       expect(appeared('runs_rescued')).toEqual([])
+    })
+
+    test('closing does not wait for what the app passed on, when nothing will come of it', async () => {
+      const other = await stack.heddle({ graphs, ...customApp, config: { shutdownGraceSeconds: 3_600 } })
+      const { url: at } = await other.heddle.listen()
+      const { thread_id } = await other.client.threads.create()
+      const body = JSON.stringify({ assistant_id: 'steps', input: { log: [] }, after_seconds: 3_600 })
+      const headers = { 'content-type': 'application/json' }
+      const waiting = await fetch(`${at}/threads/${thread_id}/runs/wait`, { method: 'POST', body, headers })
+      expect(waiting.headers.get('x-after')).toBe('200 application/json')
+      await other.heddle.close()
+      await expect(waiting.text()).rejects.toThrow()
+      expect(other.seen.filter(({ kind }) => kind === 'app_output')).toEqual([])
     })
 
     test('closing waits for what the app answers itself', async () => {

@@ -56,6 +56,13 @@ app.get('/wait/:name', (c) => {
     }),
   )
 })
+/** Never answers. */
+app.get('/silent/:name', (c) => {
+  c.req.raw.signal.addEventListener('abort', () => left.push(c.req.param('name')))
+  waiting.set(c.req.param('name'), () => {})
+  return new Promise<Response>(() => {})
+})
+app.get('/waiting', (c) => c.json([...waiting.keys()]))
 app.post('/go/:name', (c) => {
   waiting.get(c.req.param('name'))?.()
   return c.body(null, 204)
