@@ -82,14 +82,7 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
   async function load(): Promise<string | undefined> {
     const turn = ++turns
     const began = performance.now()
-    let loadedAt = 0
-    const { instance, loaded } = launch(join(folder, `app-${turn}`), (cause) => {
-      if (serving?.turn !== turn) return
-      serving = undefined
-      why = `The custom app ${name} ended: ${cause}.`
-      failures = performance.now() - loadedAt > STEADY_MS ? 0 : failures + 1
-      void restart()
-    })
+    const { instance, loaded } = launch(join(folder, `app-${turn}`))
     const report = await loaded
     if (report.type === 'failed') {
       instance.drain()
@@ -106,13 +99,21 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
     serving = { instance, turn }
     wrong = undefined
     routes = report.routes
-    loadedAt = performance.now()
+    const loadedAt = performance.now()
     observe({ kind: 'app_loaded', app: name, routes: routes?.length ?? null, ms: Math.round(loadedAt - began) })
+    void instance.ended.then((cause) => {
+      if (serving?.turn !== turn) return
+      serving = undefined
+      why = `The custom app ${name} ended: ${cause}.`
+      failures = performance.now() - loadedAt > STEADY_MS ? 0 : failures + 1
+      void restart()
+    })
     for (const tell of waiting) tell()
     return undefined
   }
 
   async function restart(): Promise<void> {
+    if (isRestarting) return
     isRestarting = true
     while (!closing && serving === undefined) {
       if (failures > 0) await pause(Math.min(100 * 2 ** failures, MAX_DELAY_MS))
@@ -122,17 +123,14 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
     isRestarting = false
   }
 
-  /** `lost` is told when it is gone, and before that when it is known to go. */
-  function launch(
-    socketPath: string,
-    lost: (cause: string) => void,
-  ): { instance: Running; loaded: Promise<AppReport> } {
+  function launch(socketPath: string): { instance: Running; loaded: Promise<AppReport> } {
     const child = startProcess({
       ...options,
       entry: 'custom-child',
       output: (stream, text) => observe({ kind: 'app_output', app: name, stream, text }),
       name: (pid) => `custom app ${name} (process ${pid})`,
-      stalled: () => lost('it blocked its event loop'),
+      // What it has not answered is answered when it has ended, at once.
+      stalled: () => {},
     })
     const link = createStreamLink<AppRequest, AppReport>(child.pipe)
     const ended = new Promise<string>((resolve) => {
@@ -158,7 +156,6 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
     void ended.then((cause) => {
       running.delete(instance)
       rmSync(socketPath, { force: true })
-      lost(cause)
       if (!closing) observe({ kind: 'app_exited', app: name, pid: child.pid, cause })
     })
     return { instance, loaded }

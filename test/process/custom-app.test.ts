@@ -1,6 +1,7 @@
 // The custom app under the built command line: saved anew, broken, in the role that only delivers, and left alone by its server.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { Client } from '@langchain/langgraph-sdk'
 import { afterAll, expect, test, vi } from 'vitest'
 import { heddle, heddleEnds, makeProject, type Running } from '../support/cli.ts'
@@ -32,7 +33,7 @@ app.post('/hook', async (c) => {
 })
 app.get('/wait', () => new Promise(() => {}))
 `
-const settings = (app: string) => JSON.stringify({ graphs: { g: './graph.ts:graph' }, http: { app: `./${app}` } })
+const settings = (app: string) => JSON.stringify({ graphs: { g: './graph.ts:graph' }, http: { app } })
 const makeOne = () =>
   makeProject({
     'graph.ts': graph,
@@ -101,26 +102,32 @@ test('a save changes the app, a broken one is said with its place while the last
 })
 
 test('an app that does not load when development starts is said by every answer, and serves once it is mended', async () => {
-  const other = makeOne()
-  other.write('app.ts', 'export const app =\n  1 +\n')
+  // Its file lies outside of the project, and is watched all the same.
+  const elsewhere = makeOne()
+  elsewhere.write('app.ts', 'export const app =\n  1 +\n')
+  const app = `../${basename(elsewhere.dir)}/app.ts`
+  const other = makeProject({ 'graph.ts': graph, 'langgraph.json': settings(`${app}:app`) })
   const server = begin(['dev', '--config', other.config, '--port', '0'])
   const [, url] = await server.shown(/^Heddle \S+ on (\S+)$/m)
-  await server.shown(/^ {2}app {7}app\.ts:app \(does not load\)$/m)
+  await server.shown(/^ {2}app {7}\.\.\/\S+\/app\.ts:app \(does not load\)$/m)
   // Its middleware may guard the rest, so nothing is served without it.
   const refused = await fetch(`${url}/threads`, { method: 'POST', body: '{}' })
   expect([refused.status, await refused.json()]).toEqual([
     503,
     {
       code: 'app_unavailable',
-      detail: expect.stringMatching(/^The custom app could not be loaded from app\.ts:\d+: Expression expected\.$/),
+      detail: expect.stringMatching(
+        /^The custom app could not be loaded from \S+\/app\.ts:\d+: Expression expected\.$/,
+      ),
     },
   ])
-  other.write('app.ts', saying('mended'))
+  elsewhere.write('app.ts', saying('mended'))
   await server.shown(/^Reloaded 1 graphs and the app in /m)
   expect(await json(`${url}/word`)).toMatchObject({ mended: true })
   expect(await json(`${url}/ok`)).toEqual({ ok: true })
   await server.stop()
   other.remove()
+  elsewhere.remove()
 })
 
 test.each([

@@ -44,6 +44,21 @@ test('graphs are named by path and export, with or without a description', () =>
   ])
 })
 
+test('the custom app is named by path and export', () => {
+  expect(read({ graphs, http: { app: './src/app.ts:api' } }).app).toEqual({
+    path: join(dir, 'src/app.ts'),
+    export: 'api',
+  })
+  expect(read({ graphs, http: { app: 'app.mjs' } }).app).toEqual({ path: join(dir, 'app.mjs'), export: 'default' })
+  expect(read({ graphs }).app).toBeUndefined()
+  expect(refusal({ graphs, http: { app: './app.py:app' } })).toMatch(/^FILE: http\.app is a Python app, which/)
+  expect(refusal({ graphs, http: { app: './app' } })).toMatch(
+    /^FILE: http\.app is ".\/app": it must be "\.\/file\.ts:export"/,
+  )
+  expect(refusal({ graphs, http: { app: {} } })).toBe('FILE: http.app must be "./file.ts:export".')
+  expect(refusal({ graphs, http: { ap: './app.ts:app' } })).toBe('FILE: http.ap is not a known key: did you mean app?')
+})
+
 test('env is a file, an object, or names taken from the environment', () => {
   writeFileSync(join(dir, 'test.env'), 'A=1\n')
   expect(read({ graphs, env: 'test.env' })).toMatchObject({ env: { A: '1' }, envFile: join(dir, 'test.env') })
