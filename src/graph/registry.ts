@@ -28,6 +28,13 @@ export const defaultAssistantId = (graphId: string): string => v5(graphId, NAMES
 /** Creates the registry over an executor; what it says follows the executor's reloads. */
 export function createRegistry(deps: { executor: Pick<Executor, 'graphs'> }): Registry {
   const { executor } = deps
+  // The hash takes as long as anything else of a short request that asks for none of the database.
+  const ownIds = new Map<string, string>()
+  const ownId = (graphId: string): string => {
+    const id = ownIds.get(graphId) ?? defaultAssistantId(graphId)
+    ownIds.set(graphId, id)
+    return id
+  }
   const find = (graphId: string) => executor.graphs().find((graph) => graph.graph_id === graphId)
   return {
     graphs: () => executor.graphs(),
@@ -38,7 +45,7 @@ export function createRegistry(deps: { executor: Pick<Executor, 'graphs'> }): Re
       throw new ApiError('graph_not_found', `There is no graph "${graphId}". The graphs here: ${known.join(', ')}.`)
     },
     resolve(idOrGraphId) {
-      if (find(idOrGraphId)) return defaultAssistantId(idOrGraphId)
+      if (find(idOrGraphId)) return ownId(idOrGraphId)
       if (validate(idOrGraphId)) return idOrGraphId.toLowerCase()
       throw new ApiError('assistant_not_found', `There is no assistant or graph "${idOrGraphId}".`)
     },

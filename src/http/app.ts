@@ -75,6 +75,13 @@ export function createHttp(
   })
   app.onError((error, { env: { exchange } }) => respondError(error, exchange))
 
+  // One for each status, because making one costs as much as answering.
+  const marks = new Map<number, Response>()
+  const sent = (status: number): Response => {
+    const mark = marks.get(status) ?? new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
+    marks.set(status, mark)
+    return mark
+  }
   const begin = (request: Request, node: NodeBindings): Exchange => {
     const given = request.headers.get('x-request-id')
     const requestId = given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID()
@@ -94,6 +101,7 @@ export function createHttp(
       upgrade,
       cut: outgoing && (() => outgoing.destroy()),
       outgoing,
+      sent,
       observe,
     }
   }

@@ -143,7 +143,7 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
         return exchange.upgrade ? upgraded(response, exchange, entry) : answered(response, exchange)
       } catch (error) {
         end(relay)
-        if (error instanceof Gone) return sent(499)
+        if (error instanceof Gone) return exchange.sent(499)
         throw error
       }
     },
@@ -217,8 +217,6 @@ function feed(to: ClientRequest, body: Readable | undefined, limitBytes: number,
   })
 }
 
-const sent = (status: number): Response => new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
-
 /** Passes the app's answer on, to Node's response where there is one. */
 function answered(response: IncomingMessage, exchange: Exchange): Response {
   const status = response.statusCode ?? 502
@@ -233,7 +231,7 @@ function answered(response: IncomingMessage, exchange: Exchange): Response {
   if (!headers.some(([name]) => name === 'content-length')) outgoing.flushHeaders()
   // Whoever breaks off, the other end is told by it.
   pipeline(response, outgoing).catch(() => {})
-  return sent(status)
+  return exchange.sent(status)
 }
 
 /** The app's headers, below those that every answer of this server has. */

@@ -25,13 +25,13 @@ export interface Exchange {
   cut?: (() => void) | undefined
   /** Node's response, where there is one. */
   outgoing?: ServerResponse | undefined
+  /** Says that Node's response is written already, or will be. */
+  sent(status: number): Response
   observe: Observe
 }
 
 const UPGRADE = { connection: 'upgrade', upgrade: 'websocket' }
 
-/** Tells the Node server that the response is written already, or will be. */
-const SENT = { 'x-hono-already-sent': 'true' }
 const STREAMED = { 'cache-control': 'no-store', 'x-accel-buffering': 'no' }
 
 /** The response for an answer; `status` is what the endpoint's success is. */
@@ -61,15 +61,25 @@ export function respond(answer: unknown, status: number, exchange: Exchange): Re
 }
 
 function answered(json: string | undefined, status: number, exchange: Exchange, own?: ReplyHeaders): Response {
-  if (json === undefined || status === 204) {
-    return new Response(null, {
-      status: json === undefined && status === 200 ? 204 : status,
-      headers: merge(exchange, own),
-    })
-  }
   const headers = merge(exchange, own)
+  if (json === undefined || status === 204)
+    return whole(null, json === undefined && status === 200 ? 204 : status, headers, exchange)
   headers['content-type'] = 'application/json'
-  return new Response(exchange.method === 'HEAD' ? null : json, { status, headers })
+  return whole(exchange.method === 'HEAD' ? null : json, status, headers, exchange)
+}
+
+/** Straight to Node's response: a Response, with the stream that it makes of its text, costs more than all else here. */
+function whole(
+  body: string | Uint8Array | null,
+  status: number,
+  headers: Record<string, string>,
+  { outgoing, sent, method }: Exchange,
+): Response {
+  if (!outgoing) return new Response(body as string | null, { status, headers })
+  if (method !== 'HEAD' && status !== 204)
+    headers['content-length'] = String(body === null ? 0 : Buffer.byteLength(body))
+  outgoing.writeHead(status, headers).end(body)
+  return sent(status)
 }
 
 function streamed(given: AnyReply, status: number, exchange: Exchange): Response {
@@ -81,7 +91,7 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   const head = exchange.method === 'HEAD'
   if ('content' in given) {
     headers['content-type'] = given.type
-    return new Response(head ? null : (given.content as string), { status, headers })
+    return whole(head ? null : (given.content as string), status, headers, exchange)
   }
   Object.assign(headers, STREAMED)
   // On a connection that was to be closed anyway, clients take what came before a break for all of it.
@@ -92,7 +102,7 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
     if (outgoing && !head) {
       outgoing.writeHead(status, headers).flushHeaders()
       writeEvents(given.source, outgoing, { failed })
-      return new Response(null, { status, headers: SENT })
+      return exchange.sent(status)
     }
     // Begun even where nobody reads it, so that it lets go of what it holds.
     const signal = head ? AbortSignal.abort() : exchange.signal()
@@ -103,7 +113,7 @@ function streamed(given: AnyReply, status: number, exchange: Exchange): Response
   const work = (given as { work: (signal: AbortSignal) => Promise<Text> }).work
   if (outgoing && !head) {
     writeLate(work, outgoing, { status, headers, failed })
-    return new Response(null, { status, headers: SENT })
+    return exchange.sent(status)
   }
   return new Response(head ? null : lateStream(work, { signal: exchange.signal(), cut, failed }), { status, headers })
 }

@@ -1,6 +1,7 @@
 // The engine: what the HTTP layer asks of runs. In charge of tying creating, following and waiting together so that
 // whoever starts a run hears all of it; the parts do the work.
 
+import { setMaxListeners } from 'node:events'
 import type { Bus } from '../bus/bus.ts'
 import type { WebhookConfig } from '../config.ts'
 import type { Db } from '../db/db.ts'
@@ -149,6 +150,8 @@ export function createEngine(deps: {
     return { result, stop }
   }
   const hungUp = new AbortController()
+  // Each follower of a thread listens.
+  setMaxListeners(0, hungUp.signal)
   const hangUps = createHangUps()
   let closed = false
   /** Breaks off each wait. */
