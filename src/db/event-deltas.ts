@@ -4,7 +4,7 @@
 import { isAscii } from 'node:buffer'
 import { type Change, changed, changeOf } from '../changes.ts'
 import type { StreamEvent, Text } from '../executor/protocol.ts'
-import { textOf } from './json.ts'
+import { cut, joined, lengthOf, type Pieces, textOf } from '../pieces.ts'
 
 /** Shorter texts are stored whole. */
 const MIN_LENGTH = 4_096
@@ -65,7 +65,7 @@ export const batchSize = (events: readonly StreamEvent[]): number =>
   events.reduce((size, event) => size + event.event.length + 2 + sizeOf(event), -1)
 
 // Looks at no data that would have to be made.
-const sizeOf = (event: StreamEvent): number => event.state?.length ?? event.data.length
+const sizeOf = (event: StreamEvent): number => (event.state ? lengthOf(event.state) : event.data.length)
 const isState = (event: string): boolean => event === 'values' || event.startsWith('values|')
 
 /** The line of a state that cannot be put together any more. */
@@ -79,17 +79,19 @@ function deltaOf(before: StreamEvent, after: StreamEvent): string {
   const { change } = after
   if (change === undefined || change.before !== before.state) return printed(changeOf(before.data, after.data))
   const { before: bytes, prefix, suffix, middle } = change
+  const length = lengthOf(bytes)
   return printed({
-    prefix: lengthOf(bytes.subarray(0, prefix)),
-    suffix: lengthOf(bytes.subarray(bytes.length - suffix)),
-    middle: textOf(middle),
+    prefix: charactersOf(cut(bytes, 0, prefix)),
+    suffix: charactersOf(cut(bytes, length - suffix, length)),
+    middle: textOf([middle]),
   })
 }
 
 const printed = ({ prefix, suffix, middle }: Change): string => `${MARK}${prefix},${suffix},${middle}`
 
-/** How many characters the text of these bytes has. */
-const lengthOf = (bytes: Uint8Array): number => (isAscii(bytes) ? bytes.length : textOf(bytes).length)
+/** How many characters the text of these bytes has; no piece cuts one. */
+const charactersOf = (pieces: Pieces): number =>
+  pieces.reduce((length, piece) => length + (isAscii(piece) ? piece.length : joined([piece]).toString().length), 0)
 
 /** Puts stored batches together again, given in order from the row where the states of the first are whole. An event that
  *  starts from what is there no longer, since it is being pruned, keeps its place under a name that clients do not see. */

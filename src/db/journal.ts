@@ -3,10 +3,12 @@
 // the writer's, and writes nothing for the others. One round trip, one commit.
 
 import type { CheckpointPut, Text, WritesPut } from '../executor/protocol.ts'
+import { bytesOf, textOf } from '../pieces.ts'
+import { Bodies, BYTES, textFrom } from './bodies.ts'
 import type { Db } from './db.ts'
 import type { StoredBatch } from './event-deltas.ts'
 import { createExcerpts } from './excerpts.ts'
-import { bytesOf, json, storableBytes, textOf } from './json.ts'
+import { json, storableBytes } from './json.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
@@ -45,15 +47,14 @@ export async function commit(db: Db, entries: readonly Entry[]): Promise<Map<num
       ${entries.map((e) => e.epoch)}::bigint[]) with ordinality as n(thread_id, run_id, epoch, i)
     join threads t on t.thread_id = n.thread_id and t.held_by = n.run_id and t.epoch = n.epoch
     order by t.thread_id for no key update of t`
+  const unsettled = entries.some(({ settle }) => settle !== undefined)
+    ? sql`run_id in (select run_id from settled) and run_id not in (select run_id from ended_runs)`
+    : sql`false`
   const bodies = new Bodies()
-  const ends = settlements(db, entries, bodies)
-  const unsettled =
-    ends.length > 0
-      ? sql`run_id in (select run_id from settled) and run_id not in (select run_id from ended_runs)`
-      : sql`false`
-  const parts = [...ends, ...events(db, entries, unsettled, bodies), ...checkpoints(db, entries, bodies)]
+  const log = events(db, entries, unsettled, bodies)
+  const parts = [...settlements(db, entries, bodies), ...log, ...checkpoints(db, entries, bodies)]
   const rows = await db.rows<{ i: number; unsettled: boolean }>(
-    sql`with fence as (${fence})${bodies.with(parts)} select i, ${unsettled} as unsettled from fence`,
+    sql`with recursive fence as (${fence})${bodies.with(parts)} select i, ${unsettled} as unsettled from fence`,
   )
   return new Map(rows.map(({ i, unsettled }) => [i - 1, unsettled ? 'unsettled' : 'written']))
 }
@@ -68,7 +69,7 @@ export async function store(
   const fence = sql`select 1 as i, ${thread}::uuid as thread_id, ${what.run_id}::uuid as run_id`
   const bodies = new Bodies()
   const parts = checkpoints(db, [what], bodies)
-  await db.rows(sql`with fence as (${fence})${bodies.with(parts)} select i from fence`)
+  await db.rows(sql`with recursive fence as (${fence})${bodies.with(parts)} select i from fence`)
 }
 
 function events(db: Db, entries: readonly Entry[], unsettled: Sql, bodies: Bodies): Sql[] {
@@ -82,7 +83,7 @@ function events(db: Db, entries: readonly Entry[], unsettled: Sql, bodies: Bodie
   if (!rows.length) return []
   return [
     sql`, written_events as (insert into events (thread_id, first_seq, last_seq, run_id, at_ms, batch, base, size)
-    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, ${TEXT}, n.base, n.of
+    select f.thread_id, n.first_seq, n.last_seq, f.run_id, n.at, ${textFrom(BYTES)}, n.base, n.of
     from unnest(${rows.map((r) => r.i)}::int[], ${rows.map((r) => r.first_seq)}::bigint[],
       ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.at)}::bigint[], ${rows.map((r) => r.start)}::int[],
       ${rows.map((r) => r.size)}::int[], ${rows.map((r) => r.base)}::bigint[], ${rows.map((r) => r.whole)}::bigint[])
@@ -103,7 +104,7 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[],
     const { channel, version, blob, list } = row.value
     const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null }
     const { type, bytes } = sealBlob(db, blob, names.value(row.put, of))
-    return { ...row, type, ...bodies.add(bytes) }
+    return { ...row, type, ...bodies.add([bytes]) }
   })
   const excerpt = createExcerpts(values)
   const writes = latest(
@@ -113,7 +114,7 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[],
     const { i, of, write } = row
     const { blob, source } = excerpt(i, of, write)
     const { type, bytes } = sealBlob(db, blob, names.write(of, { ...write, source }))
-    return { ...row, source, type, ...bodies.add(bytes) }
+    return { ...row, source, type, ...bodies.add([bytes]) }
   })
   const parts: Sql[] = []
   if (puts.length)
@@ -176,17 +177,22 @@ function settlements(db: Db, entries: readonly Entry[], bodies: Bodies): Sql[] {
   const rows = entries.flatMap(({ thread_id, settle }, i) => {
     if (settle === undefined) return []
     const { values, interrupts } = sealed(db, thread_id, settle)
-    return [{ ...settle, i: i + 1, interrupts, ...(values === null ? NOWHERE : bodies.add(values)) }]
+    // A run's state is mostly what it streamed last.
+    return [{ ...settle, i: i + 1, interrupts, places: values === null ? [] : bodies.find(values) }]
   })
+  const places = rows.flatMap(({ i, places }) => places.map((place) => ({ i, ...place })))
+  const values = sql`(select ${textFrom(sql`string_agg(${BYTES}, ''::bytea order by n.k)`)}
+    from unnest(${places.map((p) => p.i)}::int[], ${places.map((p) => p.start)}::int[], ${places.map((p) => p.size)}::int[])
+      with ordinality as n(i, start, size, k), body where n.i = s.i)`
   if (!rows.length) return []
   // Columns only where they are used: a run's arguments may be large.
   const owes = rows.some(({ webhook }) => webhook)
   return [
-    sql`, settled as (select f.thread_id, f.run_id, n.*, case when n.size is not null then ${TEXT} end as "values" from unnest(${rows.map((r) => r.i)}::int[],
+    sql`, settled as (select f.thread_id, f.run_id, s.*, ${values} as "values" from unnest(${rows.map((r) => r.i)}::int[],
       ${rows.map((r) => r.status)}::text[], ${rows.map((r) => (r.error === null ? null : json(r.error)))}::text[],
-      ${rows.map((r) => r.start)}::int[], ${rows.map((r) => r.size)}::int[], ${rows.map((r) => json(r.interrupts))}::text[],
+      ${rows.map((r) => json(r.interrupts))}::text[],
       ${rows.map((r) => r.settled_status)}::text[], ${rows.map((r) => r.last_seq)}::bigint[], ${rows.map((r) => r.doom)}::boolean[])
-      as n(i, status, error, start, size, interrupts, settled_status, last_seq, doom) join fence f using (i), body)`,
+      as s(i, status, error, interrupts, settled_status, last_seq, doom) join fence f using (i))`,
     sql`, ended_runs as (update runs r set status = s.status, error = s.error::json, worker_id = null,
       ended_at = clock_timestamp(), updated_at = clock_timestamp() from settled s
       where r.run_id = s.run_id and r.cancel_action is distinct from 'rollback' returning ${owes ? sql`r.*` : sql`r.run_id`})`,
@@ -210,28 +216,6 @@ function sealed(db: Db, threadId: string, { values, interrupts }: Settlement) {
     interrupts: sealValue(db, interrupts, names.thread(threadId, 'interrupts')),
   }
 }
-
-/** What is large travels as one binary parameter: an array of texts or bytes would be escaped, sent and read as text. */
-class Bodies {
-  #parts: Uint8Array[] = []
-  #size = 0
-  /** Where the bytes will be found. */
-  add(bytes: Uint8Array): { start: number; size: number } {
-    const start = this.#size + 1
-    this.#parts.push(bytes)
-    this.#size += bytes.length
-    return { start, size: bytes.length }
-  }
-  /** The parts of a statement, behind what they find their bytes in. */
-  with(parts: readonly Sql[]): Sql {
-    const all = () => Buffer.concat(this.#parts, this.#size)
-    return parts.length === 0 ? sql`` : join([sql`, body as (select ${all()}::bytea as bytes)`, ...parts], sql``)
-  }
-}
-
-const NOWHERE = { start: null, size: null }
-const BYTES = sql`substring(body.bytes from n.start for n.size)`
-const TEXT = sql`convert_from(${BYTES}, 'UTF8')`
 
 /** One row per key, the last one: a statement may not touch a row twice. */
 function latest<T>(rows: readonly T[], key: (row: T) => string): T[] {

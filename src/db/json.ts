@@ -2,11 +2,13 @@
 // text, json and jsonb reversibly; must be the only way a JavaScript value becomes JSON in a statement.
 
 import type { Text } from '../executor/protocol.ts'
+import { bytesOf, joined, type Pieces, textOf } from '../pieces.ts'
 
 // U+E000 is a private-use character: it starts an escape, and stands for itself as "\uE000" + "e".
 const MARK = '\uE000'
 const NEEDS_ESCAPE = /\\u0000|\\u[dD][89a-fA-F]|\\u[eE]000|\uE000/
 const MAY_NEED_ESCAPE = ['\\u', MARK].map((text) => Buffer.from(text))
+const BACKSLASH = 0x5c
 
 /** A value as JSON text for a json or jsonb column; `undefined` becomes SQL null. */
 export function json(value: unknown): string | null {
@@ -21,18 +23,15 @@ export function storable(text: string): string {
   return JSON.stringify(mapStrings(JSON.parse(text), marked))
 }
 
-/** The same as bytes in UTF-8; what is given as such is not decoded unless it may need an escape. */
-export function storableBytes(text: Text): Uint8Array {
-  const bytes = bytesOf(text)
-  return MAY_NEED_ESCAPE.some((part) => bytes.includes(part)) ? Buffer.from(storable(bytes.toString())) : bytes
+/** The same as bytes in UTF-8; what is given as such is not read unless it may need an escape. */
+export function storableBytes(text: Text): Pieces {
+  const pieces = bytesOf(text)
+  return pieces.some(mayNeedEscape) ? bytesOf(storable(textOf(pieces))) : pieces
 }
 
-/** The bytes of a text; those that are given are not copied. */
-export const bytesOf = (text: Text): Buffer =>
-  typeof text === 'string' ? Buffer.from(text) : Buffer.from(text.buffer, text.byteOffset, text.byteLength)
-
-/** The text itself. */
-export const textOf = (text: Text): string => (typeof text === 'string' ? text : bytesOf(text).toString())
+// An escape may be cut behind its backslash.
+const mayNeedEscape = (piece: Uint8Array): boolean =>
+  piece.at(-1) === BACKSLASH || MAY_NEED_ESCAPE.some((part) => joined([piece]).includes(part))
 
 /** Parses what `json` or `storable` made. */
 export function parseJson(text: string): unknown {

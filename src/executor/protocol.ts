@@ -102,8 +102,8 @@ export interface RunError {
   pending_ids?: string[]
 }
 
-/** Text, or its bytes in UTF-8 where it is only passed on. */
-export type Text = string | Uint8Array
+/** Text, or the pieces of its bytes in UTF-8 where it is only passed on. */
+export type Text = string | readonly Uint8Array[]
 
 /** `values` is JSON text in wire form; `interrupts` maps task ids to their open interrupts. */
 export interface FinalState<Values extends Text = string> {
@@ -118,14 +118,14 @@ export interface StreamEvent {
   event: string
   readonly data: string
   /** A state, as its bytes: `data` is made of them when it is looked at. */
-  readonly state?: Uint8Array
+  readonly state?: readonly Uint8Array[]
   /** How it came of a state that was sent before. */
   readonly change?: StateChange
 }
 
 /** What changed in a state's bytes: how many stay at either end, and what stands between them now. */
 export interface StateChange {
-  before: Uint8Array
+  before: readonly Uint8Array[]
   prefix: number
   suffix: number
   middle: Uint8Array

@@ -3,6 +3,7 @@
 // to its state shows whatever it did.
 
 import { changeOf } from '../changes.ts'
+import { cut, joined, lengthOf, type Pieces, textOf } from '../pieces.ts'
 import type { GuestMessage, StateChange, StateHead, StreamEvent } from './protocol.ts'
 import { createThreadMemory, type ThreadMemory } from './thread-memory.ts'
 
@@ -15,6 +16,9 @@ const MIN_LENGTH = 4_096
 const MAX_STATES = 16
 /** What either end remembers of the threads that ran last, in bytes. */
 const MEMORY_BYTES = 16 * 1024 * 1024
+
+/** A state of more pieces is put together. */
+const MAX_PIECES = 32
 
 const isState = (event: string): boolean => event === ROOT || event.startsWith(`${ROOT}|`)
 
@@ -93,29 +97,32 @@ export interface StateReceiver {
   /** The events of a frame. */
   unpack(head: GuestMessage & { type: 'events' }, body: Uint8Array): StreamEvent[]
   /** The state that the run leaves. */
-  unpackLast(body: Uint8Array, state: StateHead | undefined): Uint8Array
+  unpackLast(body: Uint8Array, state: StateHead | undefined): Pieces
   /** The last of the run's own states that came. */
-  last(): Buffer | undefined
+  last(): Pieces | undefined
 }
 
 /** Begins with the state that the run before left, where it is remembered. */
-export function createStateReceiver(before?: Buffer): StateReceiver {
-  const received = new Map<string, Buffer>(before && [[ROOT, before]])
-  const receive = (event: string, line: Uint8Array, { stays }: StateHead): { state: Buffer; change?: StateChange } => {
+export function createStateReceiver(before?: Pieces): StateReceiver {
+  const received = new Map<string, Pieces>(before && [[ROOT, before]])
+  const receive = (event: string, line: Uint8Array, { stays }: StateHead): { state: Pieces; change?: StateChange } => {
+    // Not a part of what came with it, which would be kept with it.
+    const middle = Buffer.from(line)
     if (stays === undefined) {
-      // Not a part of what came with it, which would be kept with it.
-      const state = Buffer.from(line)
+      const state = [middle]
       received.set(event, state)
       return { state }
     }
     const { prefix, suffix } = stays
-    const was = received.get(event)
-    if (was === undefined || prefix + suffix > was.length || cuts(was, prefix) || cuts(was, was.length - suffix))
+    const was = received.get(event) ?? []
+    const length = lengthOf(was)
+    const [head, tail] = [cut(was, 0, prefix), cut(was, length - suffix, length)]
+    if (!received.has(event) || prefix + suffix > length || isInside(tail) || isInside(cut(was, prefix, length)))
       throw new Error('Malformed frame: a state does not fit the one before.')
-    const isSame = line.length === 0 && prefix + suffix === was.length
-    const state = isSame ? was : Buffer.concat([was.subarray(0, prefix), line, was.subarray(was.length - suffix)])
+    const isSame = line.length === 0 && prefix + suffix === length
+    const state = isSame ? was : fewer([...head, middle, ...tail])
     received.set(event, state)
-    return { state, change: { before: was, prefix, suffix, middle: line } }
+    return { state, change: { before: was, prefix, suffix, middle } }
   }
   return {
     unpack({ events, states }, body) {
@@ -132,29 +139,30 @@ export function createStateReceiver(before?: Buffer): StateReceiver {
         return stateEvent(event, receive(event, line, head))
       })
     },
-    unpackLast: (body, state) => (state === undefined ? body : receive(ROOT, body, state).state),
+    unpackLast: (body, state) => (state === undefined ? [body] : receive(ROOT, body, state).state),
     last: () => received.get(ROOT),
   }
 }
 
-/** Whether a cut there goes through a character. */
-const cuts = (bytes: Uint8Array, at: number): boolean => ((bytes[at] ?? 0) & 0xc0) === 0x80
+/** Whether bytes begin in the middle of a character. */
+const isInside = ([piece]: Pieces): boolean => ((piece?.[0] ?? 0) & 0xc0) === 0x80
 
-function stateEvent(event: string, of: { state: Buffer; change?: StateChange }): StreamEvent {
+const fewer = (pieces: Pieces): Pieces => (pieces.length > MAX_PIECES ? [joined(pieces)] : pieces)
+
+function stateEvent(event: string, of: { state: Pieces; change?: StateChange }): StreamEvent {
   let text: string | undefined
   return {
     event,
     ...of,
     get data() {
-      text ??= of.state.toString()
+      text ??= textOf(of.state)
       return text
     },
   }
 }
 
 /** What a server remembers of the states that runs in one executor left. */
-export const createReceivedStates = (): ThreadMemory<Buffer> =>
-  createThreadMemory(MEMORY_BYTES, (state) => state.length)
+export const createReceivedStates = (): ThreadMemory<Pieces> => createThreadMemory(MEMORY_BYTES, lengthOf)
 
 function* linesOf(body: Buffer): Generator<Buffer> {
   for (let at = 0; at <= body.length; ) {

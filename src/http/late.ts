@@ -4,6 +4,7 @@
 import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 import type { Text } from '../executor/protocol.ts'
+import { bytesOf, lengthOf } from '../pieces.ts'
 
 export interface LateOptions {
   heartbeatMs?: number
@@ -61,9 +62,10 @@ export function writeLate(
     clearInterval(timer)
     outgoing.off('close', leave)
     if (text === undefined) return void outgoing.destroy()
-    if (!outgoing.headersSent)
-      outgoing.writeHead(status, { ...headers, 'content-length': String(Buffer.byteLength(text)) })
-    outgoing.end(text)
+    const pieces = bytesOf(text)
+    if (!outgoing.headersSent) outgoing.writeHead(status, { ...headers, 'content-length': String(lengthOf(pieces)) })
+    for (const piece of pieces) outgoing.write(piece)
+    outgoing.end()
   })
 }
 
@@ -98,7 +100,7 @@ export function lateStream(work: Work, options: LateOptions = {}): ReadableStrea
             else controller.error(new Error('The server shuts down. Ask another one.'))
             return
           }
-          controller.enqueue(typeof text === 'string' ? Buffer.from(text) : text)
+          for (const piece of bytesOf(text)) controller.enqueue(piece)
           controller.close()
         })
       },

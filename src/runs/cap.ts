@@ -2,6 +2,7 @@
 // so, in the place of everything past a limit; what tells of the run itself always passes.
 
 import type { StreamEvent } from '../executor/protocol.ts'
+import { lengthOf } from '../pieces.ts'
 
 /** What the stream of one attempt of a run may come to. */
 export interface StreamLimits {
@@ -40,7 +41,7 @@ export function createCap(
   const one = (event: StreamEvent): StreamEvent | undefined => {
     if (isAboutTheRun(event)) return event
     if (isCut) return undefined
-    bytes += event.state?.length ?? Buffer.byteLength(event.data)
+    bytes += event.state ? lengthOf(event.state) : Buffer.byteLength(event.data)
     count += 1
     return bytes > maxBytes ? cut('bytes') : count > maxEvents ? cut('events') : event
   }

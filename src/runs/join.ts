@@ -3,11 +3,11 @@
 
 import type { Db } from '../db/db.ts'
 import type * as events from '../db/events.ts'
-import { textOf } from '../db/json.ts'
 import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import { ApiError } from '../errors.ts'
 import type { Text } from '../executor/protocol.ts'
+import { textOf } from '../pieces.ts'
 import { TRUNCATED } from './cap.ts'
 import { hasEnded } from './lifecycle.ts'
 import { CHECKPOINT, END, type LoggedEvent } from './log.ts'

@@ -1,6 +1,6 @@
 // Batches of events as the log and the bus carry them: a line per event, name, tab, data. Pure.
 
-import type { RunError, StreamEvent } from '../executor/protocol.ts'
+import type { RunError, StreamEvent, Text } from '../executor/protocol.ts'
 
 /** An event with its place in the thread's log. */
 export interface LoggedEvent extends StreamEvent {
@@ -24,19 +24,19 @@ export const CHECKPOINT = '__checkpoint'
 export const encodeBatch = (events: readonly StreamEvent[]): string =>
   events.map(({ event, data }) => `${nameOf(event)}\t${data}`).join('\n')
 
-/** The same as bytes, where states are bytes already. */
-export function encodeBytes(events: readonly StreamEvent[]): Uint8Array {
-  const parts: Uint8Array[] = []
+/** The same in pieces where there are states, which are bytes already. */
+export function encodeBytes(events: readonly StreamEvent[]): Text {
+  const pieces: Uint8Array[] = []
   let text = ''
   events.forEach((one, i) => {
     text += `${i === 0 ? '' : '\n'}${nameOf(one.event)}\t`
     if (one.state === undefined) text += one.data
     else {
-      parts.push(Buffer.from(text), one.state)
+      pieces.push(Buffer.from(text), ...one.state)
       text = ''
     }
   })
-  return parts.length === 0 ? Buffer.from(text) : Buffer.concat([...parts, Buffer.from(text)])
+  return pieces.length === 0 ? text : [...pieces, Buffer.from(text)]
 }
 
 const nameOf = (event: string): string => event.replace(UNSAFE_NAME, ' ')

@@ -12,6 +12,7 @@ import { LeaseLost, RollbackWished } from '../errors.ts'
 import type { CheckpointPut, StreamEvent, WritesPut } from '../executor/protocol.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
+import { bytesOf, lengthOf } from '../pieces.ts'
 import { encodeBatch, encodeBytes } from '../runs/log.ts'
 import { threadChannel } from '../runs/tails.ts'
 
@@ -209,7 +210,7 @@ function divide(waiting: Map<Held, Pending>): [Map<Held, Pending>, Map<Held, Pen
 }
 
 function sizeOf({ events, put, writes, settle }: Append): number {
-  let bytes = settle?.values?.length ?? 0
+  let bytes = settle?.values == null ? 0 : lengthOf(bytesOf(settle.values))
   if (events?.length) bytes += batchSize(events)
   for (const { blob } of put?.values ?? []) bytes += blob.bytes.length
   for (const { blob } of writes?.writes ?? []) bytes += blob.bytes.length

@@ -32,6 +32,7 @@ const layerOfFile: Record<string, string> = {
   'aes-keys': 'config',
   failpoints: 'config',
   changes: 'config',
+  pieces: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',
   'langgraph-webhooks': 'config',

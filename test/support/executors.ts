@@ -1,12 +1,12 @@
 // Executors under test, both kinds, over checkpoints in memory.
 
 import { fileURLToPath } from 'node:url'
-import { textOf } from '../../src/db/json.ts'
 import { type ChildExecutorOptions, createChildExecutor } from '../../src/executor/child-process.ts'
 import type { Executor, RunSink } from '../../src/executor/executor.ts'
 import { createInlineExecutor } from '../../src/executor/inline.ts'
 import type { GraphSource, Job, Outcome, RunArguments, StreamEvent } from '../../src/executor/protocol.ts'
 import type { Observation } from '../../src/observe.ts'
+import { textOf } from '../../src/pieces.ts'
 import { createMemoryStorage, createRecordingSink, type MemoryStorage } from './memory-storage.ts'
 
 export const GRAPHS = fileURLToPath(new URL('./graphs/agents.ts', import.meta.url))

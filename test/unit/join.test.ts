@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { textOf } from '../../src/db/json.ts'
+import { textOf } from '../../src/pieces.ts'
 import { resultText } from '../../src/runs/join.ts'
 
 const ended = (values: string, interrupts: Record<string, unknown[]> = {}) =>
-  textOf(resultText({ status: 'ended', values: Buffer.from(values), interrupts }))
+  textOf(resultText({ status: 'ended', values: [Buffer.from(values)], interrupts }))
 
 test('a result is the values as they were printed, to the letter', () => {
   for (const values of ['{"a":1.0,"b" :2}', '{}', 'null', '[1]', '"x"', '3']) expect(ended(values)).toBe(values)

@@ -12,6 +12,7 @@ import * as runs from '../../src/db/runs.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import { ApiError, LeaseLost } from '../../src/errors.ts'
 import type { CheckpointPut } from '../../src/executor/protocol.ts'
+import { createStateReceiver, createStateSender } from '../../src/executor/states.ts'
 import type { Observation } from '../../src/observe.ts'
 import { threadChannel } from '../../src/runs/tails.ts'
 import { createJournal, type Held } from '../../src/worker/journal.ts'
@@ -245,4 +246,35 @@ test('a value that is too large is not stored, nor is anything after it; the end
   await journal.append(of, { events: [event('end')], settle })
   expect(await checkpoints(of)).toEqual(['a'])
   expect(await runs.result(database, null, of.run_id, all)).toMatchObject({ status: 'success' })
+})
+
+test('a state that a run streamed and leaves is sent to the database once', async () => {
+  const of = await held()
+  const sent: number[] = []
+  const counting: Db = {
+    ...database,
+    rows: (query) => {
+      for (const value of query.values) if (value instanceof Uint8Array) sent.push(value.length)
+      return database.rows(query)
+    },
+  }
+  const { journal } = make(counting)
+  const sender = createStateSender()
+  const receiver = createStateReceiver()
+  const states = [['a'], ['a', 'ü'], ['a', 'ü', '\ud800']].map((list) => JSON.stringify([...list, 'x'.repeat(50_000)]))
+  const events = states.flatMap((data) => {
+    const { body, states: heads = [] } = sender.pack([{ event: 'values', data }])
+    return receiver.unpack({ type: 'events', run: 1, seq: 1, events: ['values'], states: heads }, body)
+  })
+  const { body, state } = sender.packLast(states[1] as string)
+  const values = receiver.unpackLast(body, state)
+  await journal.append(of, {
+    events,
+    settle: { status: 'success', error: null, values, interrupts: {}, settled_status: 'idle', doom: false },
+  })
+  expect(sent).toHaveLength(1)
+  expect(sent[0]).toBeLessThan(51_000)
+  expect(await logged(of)).toEqual([[1, 3, states.map((data) => `values\t${data}`).join('\n')]])
+  const run = await runs.result(database, of.thread_id, of.run_id, all)
+  expect(JSON.stringify(run?.values)).toBe(states[1])
 })

@@ -3,9 +3,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { changed, changeOf } from '../../src/changes.ts'
-import { textOf } from '../../src/db/json.ts'
 import type { StreamEvent } from '../../src/executor/protocol.ts'
 import { createStateReceiver, createStateSender } from '../../src/executor/states.ts'
+import { type Pieces, textOf } from '../../src/pieces.ts'
 
 /** What runs on a thread say: states that grow, are edited or are others, large and small, of several names, in frames. */
 const runs = fc.array(
@@ -69,7 +69,7 @@ test('what a thread says over its runs comes as it was said, whatever changed an
 /** Both ends of a run; what either remembers of the run before is used where both do. */
 function ends(
   sent: ReturnType<ReturnType<typeof createStateSender>['last']>,
-  received: Buffer | undefined,
+  received: Pieces | undefined,
   lost: boolean,
 ) {
   const before = lost ? undefined : received
@@ -98,7 +98,7 @@ test('what could not be sent is not what the next state starts from', () => {
 test('what does not fit the state before is refused, and so is half a character', () => {
   const whole = Buffer.from(`"${'é'.repeat(3_000)}"`)
   const after = (stays: { prefix: number; suffix: number }) => () => {
-    const receiver = createStateReceiver(whole)
+    const receiver = createStateReceiver([whole.subarray(0, 2_001), whole.subarray(2_001)])
     return receiver.unpackLast(Buffer.from('x'), { stays })
   }
   expect(textOf(after({ prefix: 3, suffix: 1 })())).toBe('"éx"')
