@@ -17,23 +17,12 @@ import type { Registry } from '../graph/registry.ts'
 import type { Observe } from '../observe.ts'
 import { announce, type CancelRequest, cancelRun, cancelRuns } from './cancel.ts'
 import { type CreateRequest, type Creation, createRun, newIds, readAssistant } from './create.ts'
-import {
-  followRun,
-  followThread,
-  fromOf,
-  type Result,
-  resultText,
-  type SentEvent,
-  type ThreadMode,
-  type Wanted,
-  waitForResult,
-} from './join.ts'
+import { followRun, followThread, fromOf, type Result, type SentEvent, type ThreadMode, type Wanted } from './join.ts'
 import { createPressure } from './pressure.ts'
 import { createHangUps, createSession, type Session } from './session.ts'
-import { createTails, type Tail } from './tails.ts'
+import { createTails } from './tails.ts'
+import { createWaits } from './waits.ts'
 import { webhookOf } from './webhooks.ts'
-
-const ASK_AFTER_MS = 1_000
 
 /** Given as the reason of an abort, because making the usual one, with its stack, costs more than all else here. */
 const LEFT = Symbol('left')
@@ -127,44 +116,17 @@ export function createEngine(deps: {
 }): Engine {
   const { db, bus, observe } = deps
   const tails = createTails({ db, bus, observe })
+  const waits = createWaits({ db, tails })
   const { registry, durability, threadTtl, webhooks } = deps
   const creating = { db, registry, durability, threadTtl, webhooks, known: new Map() }
   const cancelling = { db, bus, fail: deps.fail }
-  const locals = new Map<string, Set<(result: Result) => void>>()
   const pressure = createPressure()
   const isHere = (run: RunRef): boolean => deps.worker()?.runs(run) ?? false
 
-  /** Hears the result of a run from this process's worker, if it is the one that runs it. */
-  function listen(runId: string): { result: Promise<Result>; stop: () => void } {
-    const told = locals.get(runId) ?? new Set()
-    locals.set(runId, told)
-    let tell: (result: Result) => void = () => {}
-    const result = new Promise<Result>((resolve) => {
-      tell = resolve
-    })
-    told.add(tell)
-    const stop = () => {
-      told.delete(tell)
-      if (told.size === 0 && locals.get(runId) === told) locals.delete(runId)
-    }
-    return { result, stop }
-  }
   const hungUp = new AbortController()
   // Each follower of a thread listens.
   setMaxListeners(0, hungUp.signal)
   const hangUps = createHangUps()
-  let closed = false
-  /** Breaks off each wait. */
-  const breakOffs = new Set<() => void>()
-  let readers = 0
-  let whenNone: () => void = () => {}
-  /** Counts who follows or waits for a run, because a server that shuts down lets them come to the end. */
-  const left = () => {
-    readers--
-    if (readers === 0) whenNone()
-  }
-  const counted = { enter: () => void readers++, leave: left }
-
   /** Creates the run; `before` is what must be listening before it may start. */
   async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>, begin = true): Promise<Creation> {
     if (hungUp.signal.aborted) throw new ApiError('shutting_down')
@@ -217,12 +179,10 @@ export function createEngine(deps: {
     if (found === undefined) return undefined
     const { after, gap, ...run } = found
     const tail = await tails.open(run.thread_id)
-    return { run, events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, counted, signal }) }
-  }
-
-  async function waitOn(tail: Tail, run: RunRef, visible: Sql, signal: AbortSignal): Promise<Text | undefined> {
-    const result = await waitForResult({ db }, tail, run, visible, signal)
-    return result === undefined ? undefined : resultText(result)
+    return {
+      run,
+      events: (signal) => followRun(tail, run, { after, gap, caughtUp: false, wanted, counted: waits.counted, signal }),
+    }
   }
 
   return {
@@ -259,23 +219,27 @@ export function createEngine(deps: {
       }
       const { run, after, claimed } = creation
       const options = { after, gap: false, caughtUp: claimed !== undefined, wanted }
-      return { run, replayed: false, after, events: (signal) => followRun(open, run, { ...options, counted, signal }) }
+      return {
+        run,
+        replayed: false,
+        after,
+        events: (signal) => followRun(open, run, { ...options, counted: waits.counted, signal }),
+      }
     },
 
     async wait(request, signal) {
       const ids = newIds(request.thread_id)
-      const local = listen(ids.run_id)
+      const waiting = waits.enter(ids.run_id)
       let creation: Creation
       try {
         creation = await start(request, ids, Promise.resolve())
       } catch (error) {
-        local.stop()
+        waiting.leave()
         throw error
       }
       const { run } = creation
-      const result = waitFor(run, creation.claimed !== undefined, local.result, request.visible, signal).finally(
-        local.stop,
-      )
+      const isHere = creation.claimed !== undefined
+      const result = waiting.result(run, { isHere, visible: request.visible, signal }).finally(waiting.leave)
       result.catch(() => {})
       return { ...creation, result }
     },
@@ -283,8 +247,8 @@ export function createEngine(deps: {
     knows: (run, visible) => visible === all && isHere(run),
 
     async join(run, visible, signal) {
-      const local = listen(run.run_id)
-      return waitFor(run, isHere(run), local.result, visible, signal).finally(local.stop)
+      const waiting = waits.enter(run.run_id)
+      return waiting.result(run, { isHere: isHere(run), visible, signal }).finally(waiting.leave)
     },
 
     async joinStream(run, options) {
@@ -326,9 +290,7 @@ export function createEngine(deps: {
 
     cancelMany: (which, request) => cancelRuns(cancelling, which, request),
 
-    settled(runId, result) {
-      for (const tell of locals.get(runId) ?? []) tell(result)
-    },
+    settled: waits.settled,
 
     relief: pressure.relief,
     hangUp() {
@@ -337,64 +299,10 @@ export function createEngine(deps: {
     },
     hangingUp: () => hungUp.signal.aborted,
 
-    async readersGone(ms, hurry) {
-      if (readers === 0 || hurry.aborted) return
-      await new Promise<void>((resolve) => {
-        whenNone = resolve
-        setTimeout(resolve, ms).unref()
-        hurry.addEventListener('abort', () => resolve())
-      })
-    },
-
+    readersGone: waits.over,
     close() {
-      closed = true
-      for (const breakOff of breakOffs) breakOff()
+      waits.close()
       tails.close()
     },
-  }
-
-  /** The result of a run: from this process's worker if it runs it, else from the database. */
-  async function waitFor(
-    run: RunRef,
-    here: boolean,
-    local: Promise<Result>,
-    visible: Sql,
-    signal: AbortSignal,
-  ): Promise<Text | undefined> {
-    // A run that runs here is told of by its worker; only one that takes long enough to have moved is asked after.
-    let asking: NodeJS.Timeout | undefined
-    const gone = new AbortController()
-    let breakOff: () => void = () => {}
-    let leave: () => void = () => {}
-    readers++
-    try {
-      return await new Promise<Text | undefined>((resolve, reject) => {
-        const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
-        breakOff = () => reject(new ApiError('shutting_down'))
-        leave = () => resolve(undefined)
-        breakOffs.add(breakOff)
-        if (closed) return breakOff()
-        signal.addEventListener('abort', leave)
-        if (signal.aborted) return leave()
-        local.then(resultText).then(resolve, reject)
-        if (here) asking = setTimeout(ask, ASK_AFTER_MS)
-        else ask()
-      })
-    } finally {
-      left()
-      clearTimeout(asking)
-      breakOffs.delete(breakOff)
-      signal.removeEventListener('abort', leave)
-      gone.abort(LEFT)
-    }
-  }
-
-  async function remote(run: RunRef, visible: Sql, signal: AbortSignal): Promise<Text | undefined> {
-    const tail = await tails.open(run.thread_id)
-    try {
-      return await waitOn(tail, run, visible, signal)
-    } finally {
-      tail.close()
-    }
   }
 }
