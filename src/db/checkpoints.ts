@@ -5,6 +5,7 @@ import type { Blob, Chain, GuestCalls, LeaveOut, StoredCheckpoint } from '../exe
 import type { Db } from './db.ts'
 import { restore } from './excerpts.ts'
 import { json } from './json.ts'
+import { wholeMetadata } from './metadata.ts'
 import { names, openBlob, type RowName } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
 
@@ -52,7 +53,7 @@ export function list(db: Db, which: GuestCalls['checkpoint.list']['params']): Pr
     which.checkpoint_ns === undefined ? undefined : sql`c.checkpoint_ns = ${which.checkpoint_ns}`,
     which.checkpoint_id === undefined ? undefined : sql`c.checkpoint_id = ${which.checkpoint_id}`,
     which.before === undefined ? undefined : sql`c.checkpoint_id < ${which.before}`,
-    which.metadata === undefined ? undefined : sql`c.metadata @> ${json(which.metadata)}::jsonb`,
+    which.metadata === undefined ? undefined : sql`${wholeMetadata} @> ${json(which.metadata)}::jsonb`,
   ])} order by c.checkpoint_id desc limit ${which.limit ?? null}`
   return read(db, chosen, which)
 }
@@ -120,7 +121,8 @@ async function read(
       chains as (select thread_id, checkpoint_ns, channel, chain, max(position) as position from v
         where chain is not null and not left_out
         group by thread_id, checkpoint_ns, channel, chain)
-    select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata,
+    select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint,
+      ${wholeMetadata} as metadata,
       null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes,
       null as version, null as chain, null::json as parts, null as source, null as source_base, null as source_type,
       null::bytea as source_bytes from c
@@ -156,7 +158,7 @@ async function read(
     values.set(valueKey(row.checkpoint_ns, row.channel, row.version), list ?? { blob: blobOf(db, row, nameOf) })
   }
   const found = new Map<string, StoredCheckpoint>()
-  for (const { kind, checkpoint, metadata, ...row } of rows) {
+  for (const { kind, checkpoint, ...row } of rows) {
     if (kind !== 'checkpoint') continue
     const { thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id } = row
     found.set(`${checkpoint_ns}\n${checkpoint_id}`, {
@@ -165,7 +167,7 @@ async function read(
       checkpoint_id,
       parent_checkpoint_id,
       checkpoint: { ...checkpoint, id: checkpoint_id },
-      metadata: metadata ?? {},
+      metadata: row.metadata ?? {},
       values: Object.entries(checkpoint?.channel_versions ?? {}).flatMap(([channel, version]) => {
         const value = values.get(valueKey(checkpoint_ns, channel, version))
         return value ? [{ channel, ...value }] : []

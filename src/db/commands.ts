@@ -2,6 +2,7 @@
 // checkpoints it has. Reading only; whoever asks about a run or a checkpoint has seen the thread first.
 
 import { type Db, one } from './db.ts'
+import { wholeMetadata } from './metadata.ts'
 import type { RunRow, RunStatus } from './runs.ts'
 import { openRun, openThread } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
@@ -108,7 +109,8 @@ export const listCheckpoints = (
   threadId: string,
   wanted: { checkpoint_ns: string; limit: number; before: string | undefined },
 ): Promise<CheckpointRow[]> =>
-  db.rows(sql`select c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint ->> 'ts' as timestamp, c.metadata,
+  db.rows(sql`select c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint ->> 'ts' as timestamp,
+      ${wholeMetadata} as metadata,
       c.checkpoint -> 'versions_seen' as seen, p.checkpoint -> 'versions_seen' as seen_before
     from checkpoints c left join checkpoints p on p.thread_id = c.thread_id and p.checkpoint_ns = c.checkpoint_ns
       and p.checkpoint_id = c.parent_checkpoint_id

@@ -45,7 +45,7 @@ const placeOf = (i: number, threadId: string, namespace: string, checkpointId: s
 const WORTH = 64
 /** How much larger a value may be than what is taken from it: whoever reads the write has to read the value. */
 const MAX_RATIO = 8
-/** What is looked for in the value: the end of the write, because its beginning is where ids are put in. */
+/** What is looked for in the value, in bytes: the end of the write, because its beginning is where ids are put in. */
 const ANCHOR = 48
 // Three numbers: how many of the write's own bytes come first, where the value's begin, and how many they are.
 const HEADER = 12
@@ -54,21 +54,25 @@ const HEADER = 12
 export function excerptOf(write: Uint8Array, value: Uint8Array): Uint8Array | undefined {
   if (write.length < WORTH || value.length > write.length * MAX_RATIO) return undefined
   const [ours, theirs] = [bufferOf(write), bufferOf(value)]
-  // Without what closes it: an element of a list is followed by the next one.
-  const last = ours.length - 1
-  const at = theirs.lastIndexOf(ours.subarray(last - ANCHOR, last))
-  if (at < 0) return undefined
-  const before = commonEnd(ours.subarray(0, last - ANCHOR), theirs.subarray(0, at))
-  const isClosed = ours[last] === theirs[at + ANCHOR]
-  const start = at - before
-  const size = before + ANCHOR + (isClosed ? 1 : 0)
+  let [end, at] = [ours.length, theirs.length]
+  let size = commonEnd(ours, end, theirs, at)
+  if (size < WORTH) {
+    // Without what closes it: an element of a list is followed by the next one.
+    end--
+    const anchor = theirs.lastIndexOf(ours.subarray(end - ANCHOR, end))
+    if (anchor < 0) return undefined
+    at = anchor + ANCHOR
+    size = ANCHOR + commonEnd(ours, end - ANCHOR, theirs, anchor)
+  }
   if (size < WORTH || theirs.length > size * MAX_RATIO) return undefined
-  const head = last - ANCHOR - before
-  const header = Buffer.allocUnsafe(HEADER)
-  header.writeUInt32BE(head, 0)
-  header.writeUInt32BE(start, 4)
-  header.writeUInt32BE(size, 8)
-  return Buffer.concat([header, ours.subarray(0, head), ours.subarray(head + size)])
+  const head = end - size
+  const excerpt = Buffer.allocUnsafe(HEADER + ours.length - size)
+  excerpt.writeUInt32BE(head, 0)
+  excerpt.writeUInt32BE(at - size, 4)
+  excerpt.writeUInt32BE(size, 8)
+  ours.copy(excerpt, HEADER, 0, head)
+  ours.copy(excerpt, HEADER + head, end)
+  return excerpt
 }
 
 /** The write that an excerpt was made of, from the value that it was made with. */
@@ -80,20 +84,20 @@ export function restore(excerpt: Uint8Array, value: Uint8Array): Uint8Array {
   return Buffer.concat([own.subarray(0, head), value.subarray(start, start + size), own.subarray(head)])
 }
 
-const bufferOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer => Buffer.from(buffer, byteOffset, byteLength)
+const bufferOf = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 const BLOCK = 512
 
-/** How many bytes at their ends are the same. */
-function commonEnd(a: Buffer, b: Buffer): number {
-  const limit = Math.min(a.length, b.length)
+/** How many bytes before these places are the same. */
+function commonEnd(a: Buffer, endA: number, b: Buffer, endB: number): number {
+  const limit = Math.min(endA, endB)
   let size = 0
-  while (size + BLOCK <= limit && isSame(a, b, size)) size += BLOCK
-  while (size < limit && a[a.length - size - 1] === b[b.length - size - 1]) size++
+  while (
+    size + BLOCK <= limit &&
+    a.compare(b, endB - size - BLOCK, endB - size, endA - size - BLOCK, endA - size) === 0
+  )
+    size += BLOCK
+  while (size < limit && a[endA - size - 1] === b[endB - size - 1]) size++
   return size
-}
-
-const isSame = (a: Buffer, b: Buffer, size: number): boolean => {
-  const [endA, endB] = [a.length - size, b.length - size]
-  return a.subarray(endA - BLOCK, endA).equals(b.subarray(endB - BLOCK, endB))
 }

@@ -9,6 +9,7 @@ import type { Db } from './db.ts'
 import type { StoredBatch } from './event-deltas.ts'
 import { createExcerpts } from './excerpts.ts'
 import { json, storableBytes } from './json.ts'
+import { withoutRun } from './metadata.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
 import { join, type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
@@ -92,9 +93,11 @@ function events(db: Db, entries: readonly Entry[], unsettled: Sql, bodies: Bodie
   ]
 }
 
-function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[], bodies: Bodies): Sql[] {
+type Stores = Pick<Entry, 'puts' | 'writes'> & { run_id: string | null }
+
+function checkpoints(db: Db, entries: readonly Stores[], bodies: Bodies): Sql[] {
   const puts = latest(
-    entries.flatMap(({ puts }, i) => puts.map((put) => ({ i: i + 1, put }))),
+    entries.flatMap(({ puts, run_id }, i) => puts.map((put) => ({ i: i + 1, run_id, put }))),
     ({ put }) => `${put.thread_id}\n${put.checkpoint_ns}\n${put.checkpoint_id}`,
   )
   const values = latest(
@@ -123,7 +126,8 @@ function checkpoints(db: Db, entries: readonly Pick<Entry, 'puts' | 'writes'>[],
     select f.thread_id, n.ns, n.id, n.parent, f.run_id, n.checkpoint::json, n.metadata::jsonb
     from unnest(${puts.map((r) => r.i)}::int[], ${puts.map((r) => r.put.checkpoint_ns)}::text[],
       ${puts.map((r) => r.put.checkpoint_id)}::text[], ${puts.map((r) => r.put.parent_checkpoint_id)}::text[],
-      ${puts.map((r) => json(withoutId(r.put.checkpoint)))}::text[], ${puts.map((r) => json(r.put.metadata))}::text[])
+      ${puts.map((r) => json(withoutId(r.put.checkpoint)))}::text[],
+      ${puts.map((r) => json(withoutRun(r.put.metadata, r.run_id)))}::text[])
       as n(i, ns, id, parent, checkpoint, metadata) join fence f using (i)
     on conflict (thread_id, checkpoint_ns, checkpoint_id) do update
       set checkpoint = excluded.checkpoint, metadata = excluded.metadata)`)

@@ -6,6 +6,7 @@ import { ApiError } from '../errors.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { json } from './json.ts'
+import { wholeMetadata } from './metadata.ts'
 import { resealCopy } from './reseal.ts'
 import { openThread } from './seal.ts'
 import { and, join, type Sql, sql } from './sql.ts'
@@ -286,7 +287,7 @@ async function copyRows(db: Db, id: string, to: string, visible: Sql, ttl?: Thre
         returning ${columns}
       ), points as (
         insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata, created_at)
-        select ${to}::uuid, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint, c.metadata, c.created_at
+        select ${to}::uuid, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint, ${wholeMetadata}, c.created_at
         ${from} join checkpoints c on c.thread_id = source.thread_id
       ), copied as (
         insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)

@@ -2,7 +2,7 @@
 // that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
 // checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
 
-import { randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-checkpoint'
 import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
@@ -61,7 +61,8 @@ const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __in
 /** Makes a checkpointer that is an instance of the graph project's own BaseCheckpointSaver. */
 export function createSaver(deps: SaverDeps): Saver {
   const { codec, storage, sink } = deps
-  const fork = randomUUID().slice(-12)
+  // Short, because every checkpoint names many versions; of letters and digits, because text is compared by the rules of languages.
+  const fork = randomBytes(6).toString('base64url').replace(/[-_]/g, '0')
   const touched = new Set<string>()
   const lists = createListMemory()
   let latest: CheckpointTuple | undefined
