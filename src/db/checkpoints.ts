@@ -32,8 +32,8 @@ interface Row {
   source_base: string | null
   source_type: string | null
   source_bytes: Uint8Array | null
-  /** Of a chain: version, base and size of each part, by position. */
-  parts: [version: string, base: string | null, size: number][] | null
+  /** Of a chain: a line for each part, in the order of its bytes, with version, base (empty for the first) and size. */
+  parts: string | null
 }
 
 /** The named, or the latest, checkpoint of a namespace. */
@@ -124,14 +124,14 @@ async function read(
     select 'checkpoint' as kind, thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint,
       ${wholeMetadata} as metadata,
       null as channel, null as task_id, null as task_path, null::int as idx, null as type, null::bytea as bytes,
-      null as version, null as chain, null::json as parts, null as source, null as source_base, null as source_type,
+      null as version, null as chain, null as parts, null as source, null as source_base, null as source_type,
       null::bytea as source_bytes from c
     union all select 'value', v.thread_id, v.checkpoint_ns, null, null, null, null, v.channel, null, null, null,
         case when not v.left_out then v.type end, case when v.chain is null and not v.left_out then v.bytes end, v.version,
         v.chain, null, null, null, null, null from v
     union all select 'chain', p.thread_id, p.checkpoint_ns, null, null, null, null, p.channel, null, null, null,
-        min(p.type), string_agg(p.bytes, ''::bytea order by p.position, p.version), null, p.chain,
-        json_agg(json_build_array(p.version, p.base, octet_length(p.bytes)) order by p.position, p.version),
+        min(p.type), string_agg(p.bytes, ''::bytea), null, p.chain,
+        string_agg(p.version || E'\\t' || coalesce(p.base, '') || E'\\t' || octet_length(p.bytes), E'\\n'),
         null, null, null, null
       from chains cross join lateral (
         select * from checkpoint_values q where q.thread_id = chains.thread_id and q.checkpoint_ns = chains.checkpoint_ns
@@ -227,7 +227,10 @@ function createChainReader(db: Db, row: Row): (version: string) => { blob: Blob;
   const known = new Map<string, { base: string | null; size: number; inner: Uint8Array }>()
   let type = stored.type
   let at = 0
-  for (const [version, base, size] of row.parts ?? []) {
+  for (const line of (row.parts ?? '').split('\n')) {
+    const [version = '', before, length] = line.split('\t')
+    const base = before || null
+    const size = Number(length)
     const part = { type: stored.type, bytes: stored.bytes.subarray(at, at + size) }
     const opened = openBlob(db, part, nameOf(row, { version, base }))
     type = opened.type
