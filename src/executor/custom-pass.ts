@@ -21,6 +21,8 @@ export function createPass(socketPath: string): Pass {
       const { pathname, search } = new URL(request.url)
       const given = relayed(request.headers).filter(([name]) => name !== 'content-length')
       const headers = Object.fromEntries(relay === undefined ? given : [...given, [RELAY, relay]])
+      // Of its own accord Node frames bodies of some methods only.
+      if (body !== null) headers['transfer-encoding'] = 'chunked'
       const path = pathname + search
       const options = { socketPath, agent, method: request.method, path, headers, ...(signal && { signal }) }
       const asked = send(options, (response) => resolve(responseOf(response, request.method)))

@@ -24,7 +24,7 @@ export type AppReport = { type: 'loaded'; routes: AppRoute[] | null } | { type: 
 
 /** The header that says which request of a client a relayed one, and what the app passes on of it, belongs to. Without it,
  *  nothing is passed on: webhooks reach the app and nobody else. */
-export const RELAY = 'x-heddle-relay'
+export const RELAY = 'heddle-relay'
 
 /** Of the private sockets: what clients may send, and what is added on the way. */
 export const MAX_HEADER_BYTES = 32 * 1024

@@ -75,7 +75,8 @@ const FAILED = JSON.stringify({
 
 function requestOf(incoming: IncomingMessage, body: ReadableStream, signal: AbortSignal): Request {
   const { method = 'GET', headers, url = '/' } = incoming
-  const hasBody = method !== 'GET' && method !== 'HEAD'
+  const isFramed = headers['transfer-encoding'] !== undefined || Number(headers['content-length']) > 0
+  const hasBody = isFramed && method !== 'GET' && method !== 'HEAD'
   const init = {
     method,
     headers: relayed(pairsOf(incoming.rawHeaders)),

@@ -21,6 +21,8 @@ export interface NodeBindings {
   outgoing?: ServerResponse
   /** Given where the request asks for a WebSocket. */
   upgrade?: Exchange['upgrade']
+  /** Given where the request is told of already, as one that went through the custom app. */
+  requestId?: string | undefined
 }
 
 export interface Http {
@@ -83,7 +85,7 @@ export function createHttp(
     return mark
   }
   const begin = (request: Request, node: NodeBindings): Exchange => {
-    const given = request.headers.get('x-request-id')
+    const given = node.requestId ?? request.headers.get('x-request-id')
     const requestId = given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID()
     const { outgoing, upgrade } = node
     return {
@@ -113,19 +115,20 @@ export function createHttp(
     return relay.answer(request, exchange, node.incoming).catch((error: unknown) => respondError(error, exchange))
   }
 
-  const handle = async (request: Request, node: NodeBindings, relay: Relay | undefined, isKnown = false) => {
+  const handle = async (request: Request, node: NodeBindings, relay: Relay | undefined) => {
     const started = performance.now()
     const exchange = begin(request, node)
     const { method, path, requestId: request_id } = exchange
     const response = await answer(request, exchange, node, relay)
     const { status } = response
-    if (!isKnown) observe({ kind: 'request_done', method, path, status, ms: performance.now() - started, request_id })
+    if (node.requestId === undefined)
+      observe({ kind: 'request_done', method, path, status, ms: performance.now() - started, request_id })
     return response
   }
 
   return {
     fetch: (request, node = {}) => handle(request, node, deps.relay),
-    own: (request, node) => handle(request, node, undefined, node.isRelayed),
+    own: (request, node) => handle(request, node, undefined),
   }
 }
 

@@ -2,16 +2,14 @@
 // directions, and of the private socket over which the app passes on what it does not answer. What has no route or middleware
 // there never leaves this process.
 
-import { Agent, type ClientRequest, createServer, type IncomingMessage, request as send } from 'node:http'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import type { ReadableStream as WebStream } from 'node:stream/web'
+import { Agent, createServer, type IncomingMessage, request as send } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import { ApiError } from '../errors.ts'
 import type { AppInstance, CustomApp } from '../executor/custom.ts'
-import { MAX_HEADER_BYTES, pairsOf, RELAY, relayed } from '../executor/custom-protocol.ts'
+import { MAX_HEADER_BYTES, RELAY } from '../executor/custom-protocol.ts'
 import { tooLarge } from './body.ts'
 import { createMatcher, type Matcher } from './matcher.ts'
+import { type Added, addedTo, answered, bodyOf, feed, headersTo, pathOf, takeBack } from './relayed.ts'
 import type { Exchange } from './respond.ts'
 import type { Socket } from './sockets.ts'
 
@@ -22,8 +20,8 @@ export type Own = (
     incoming: IncomingMessage
     outgoing: NonNullable<Exchange['outgoing']>
     upgrade: Exchange['upgrade']
-    /** It belongs to a request that was told of already. */
-    isRelayed: boolean
+    /** The id of the request that it belongs to, which is told of already. */
+    requestId: string | undefined
   },
 ) => Promise<Response>
 
@@ -41,11 +39,15 @@ export interface Relay {
 
 /** A request that is with the app. */
 interface Relayed {
+  /** What it is called between the app and this server, by a name that nobody can guess. */
+  name: string
+  exchange: Exchange
+  incoming: IncomingMessage | undefined
+  added: Added[]
   /** It was passed on: what it waits for is the server. */
   isPassed: boolean
   /** Makes its connection a WebSocket, once middleware has let the answer through. */
   open?: (socket: Socket) => void
-  upgrade: Exchange['upgrade']
 }
 
 /** How long it may take to be known why an app has gone. */
@@ -62,12 +64,18 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
     getRequestListener(
       (request, node) => {
         const { incoming, outgoing } = node as unknown as Parameters<Own>[1]
-        const relay = incoming.headers[RELAY]
-        const entry = ongoing.get(String(relay))
-        if (relay !== undefined && entry === undefined) throw new Error('The client of this request has gone.')
-        if (entry) entry.isPassed = true
+        const name = incoming.headers[RELAY]
+        if (name === undefined) return own(request, { incoming, outgoing, upgrade: undefined, requestId: undefined })
+        const entry = ongoing.get(String(name))
+        if (entry === undefined) throw new Error('The client of this request has gone.')
+        entry.isPassed = true
         tellIdlers()
-        return own(request, { incoming, outgoing, upgrade: entry?.upgrade, isRelayed: entry !== undefined })
+        takeBack(request.headers, entry.added)
+        const { upgrade, requestId } = entry.exchange
+        const keep = (open: (socket: Socket) => void) => {
+          entry.open = open
+        }
+        return own(request, { incoming, outgoing, upgrade: upgrade && keep, requestId })
       },
       { overrideGlobalObjects: false, errorHandler: () => new Response(null, { status: 400 }) },
     )
@@ -77,23 +85,17 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
   const tellIdlers = () => {
     if (idlers.size > 0 && isIdle()) for (const tell of idlers) tell()
   }
-  const end = (relay: string) => {
-    ongoing.delete(relay)
+  const end = ({ name }: Relayed) => {
+    ongoing.delete(name)
     tellIdlers()
   }
 
   /** Sends the request to the app; resolves with the head of the answer. */
-  function ask(instance: AppInstance, request: Request, relay: string, given: Given): Promise<IncomingMessage> {
-    const { exchange } = given
+  function ask({ socketPath }: AppInstance, request: Request, entry: Relayed): Promise<IncomingMessage> {
+    const { name, exchange, incoming, added } = entry
     return new Promise((resolve, reject) => {
-      const headers = headersTo(request, relay, given)
-      const upstream = send({
-        socketPath: instance.socketPath,
-        agent,
-        method: request.method,
-        path: pathOf(request),
-        headers,
-      })
+      const headers = headersTo(request, incoming, [...added, { name: RELAY, value: name }])
+      const upstream = send({ socketPath, agent, method: request.method, path: pathOf(request), headers })
       const fail = (error: Error) => {
         reject(error)
         upstream.destroy()
@@ -103,13 +105,13 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
         response.on('end', () => upstream.writableFinished || upstream.destroy())
         resolve(response)
       })
-      upstream.on('error', () => void failureOf(instance).then(reject))
-      upstream.on('close', () => end(relay))
+      upstream.on('error', reject)
+      upstream.on('close', () => end(entry))
       const signal = exchange.signal()
       const leave = () => fail(new Gone())
       if (signal.aborted) leave()
       else signal.addEventListener('abort', leave)
-      feed(upstream, bodyOf(request, given.incoming), bodyLimitBytes, fail)
+      feed(upstream, bodyOf(request, incoming), bodyLimitBytes, fail)
     })
   }
 
@@ -130,21 +132,16 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
     async answer(request, exchange, incoming) {
       if (Number(request.headers.get('content-length')) > bodyLimitBytes) throw tooLarge(bodyLimitBytes)
       const instance = await app.open()
-      const relay = crypto.randomUUID()
-      const entry: Relayed = { isPassed: false, upgrade: undefined }
-      if (exchange.upgrade) {
-        entry.upgrade = (open) => {
-          entry.open = open
-        }
-      }
-      ongoing.set(relay, entry)
+      const added = addedTo(request.headers, exchange.requestId, incoming?.socket.remoteAddress)
+      const entry: Relayed = { name: crypto.randomUUID(), exchange, incoming, added, isPassed: false }
+      ongoing.set(entry.name, entry)
       try {
-        const response = await ask(instance, request, relay, { exchange, incoming })
+        const response = await ask(instance, request, entry)
         return exchange.upgrade ? upgraded(response, exchange, entry) : answered(response, exchange)
       } catch (error) {
-        end(relay)
+        end(entry)
         if (error instanceof Gone) return exchange.sent(499)
-        throw error
+        throw error instanceof ApiError ? error : await failureOf(instance)
       }
     },
 
@@ -173,78 +170,6 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
 
 /** Nobody waits for the answer. */
 class Gone extends Error {}
-
-interface Given {
-  exchange: Exchange
-  incoming: IncomingMessage | undefined
-}
-
-const pathOf = ({ url }: Request): string => url.slice(url.indexOf('/', url.indexOf('//') + 2))
-
-function headersTo(request: Request, relay: string, { exchange, incoming }: Given): Record<string, string> {
-  const headers = Object.fromEntries(relayed(request.headers))
-  if (request.method === 'GET' || request.method === 'HEAD') delete headers['content-length']
-  const peer = incoming?.socket.remoteAddress
-  const before = headers['x-forwarded-for']
-  if (peer !== undefined) headers['x-forwarded-for'] = before === undefined ? peer : `${before}, ${peer}`
-  headers['x-request-id'] = exchange.requestId
-  headers[RELAY] = relay
-  headers.host ??= new URL(request.url).host
-  return headers
-}
-
-function bodyOf(request: Request, incoming: IncomingMessage | undefined): Readable | undefined {
-  if (request.method === 'GET' || request.method === 'HEAD') return undefined
-  return incoming ?? (request.body ? Readable.fromWeb(request.body as WebStream) : undefined)
-}
-
-/** Sends a body on as it comes, within its limit. */
-function feed(to: ClientRequest, body: Readable | undefined, limitBytes: number, fail: (error: Error) => void): void {
-  if (body === undefined || body.readableEnded) return void to.end()
-  let size = 0
-  const onData = (chunk: Uint8Array) => {
-    size += chunk.length
-    if (size > limitBytes) fail(tooLarge(limitBytes))
-    else if (!to.write(chunk)) body.pause()
-  }
-  const onEnd = () => to.end()
-  const onFailure = () => to.destroy()
-  body.on('data', onData).on('end', onEnd).on('error', onFailure)
-  to.on('drain', () => body.resume())
-  to.on('close', () => {
-    // What the app did not want to read is read by nobody.
-    body.off('data', onData).off('end', onEnd).resume()
-  })
-}
-
-/** Passes the app's answer on, to Node's response where there is one. */
-function answered(response: IncomingMessage, exchange: Exchange): Response {
-  const status = response.statusCode ?? 502
-  const headers = headersFrom(response, exchange.headers)
-  const { outgoing } = exchange
-  if (outgoing === undefined) {
-    const isEmpty = status === 204 || status === 205 || status === 304 || exchange.method === 'HEAD'
-    if (isEmpty) response.resume()
-    return new Response(isEmpty ? null : (Readable.toWeb(response) as ReadableStream), { status, headers })
-  }
-  outgoing.writeHead(status, headers.flat())
-  if (!headers.some(([name]) => name === 'content-length')) outgoing.flushHeaders()
-  // Whoever breaks off, the other end is told by it.
-  pipeline(response, outgoing).catch(() => {})
-  return exchange.sent(status)
-}
-
-/** The app's headers, below those that every answer of this server has. */
-function headersFrom(response: IncomingMessage, ours: Exchange['headers']): [string, string][] {
-  const { connection: _, vary, ...certain } = ours
-  const kept = relayed(pairsOf(response.rawHeaders)).filter(([name]) => !Object.hasOwn(certain, name))
-  const varies = kept.some(([name, value]) => name === 'vary' && /(^|,)\s*(origin|\*)\s*(,|$)/i.test(value))
-  return [
-    ...kept,
-    ...Object.entries(certain),
-    ...(vary === undefined || varies ? [] : [['vary', vary] as [string, string]]),
-  ]
-}
 
 /** A WebSocket of the server's own, where the app has let it through. */
 function upgraded(response: IncomingMessage, exchange: Exchange, { open }: Relayed): Response {
