@@ -4,7 +4,7 @@
 import type { ServerResponse } from 'node:http'
 import { ApiError } from '../errors.ts'
 import type { Text } from '../executor/protocol.ts'
-import { bytesOf, lengthOf } from '../pieces.ts'
+import { bytesOf, lengthOf, textOf } from '../pieces.ts'
 
 export interface LateOptions {
   heartbeatMs?: number
@@ -20,6 +20,7 @@ const NEWLINE = Buffer.from('\n')
 const HEARTBEAT_MS = 5_000
 /** What is there by then is sent in one piece, with its length; what is not gets its headers first. */
 const SOON_MS = 25
+const SHORT = 16 * 1024
 
 type Work = (signal: AbortSignal) => Promise<Text>
 
@@ -63,7 +64,10 @@ export function writeLate(
     outgoing.off('close', leave)
     if (text === undefined) return void outgoing.destroy()
     const pieces = bytesOf(text)
-    if (!outgoing.headersSent) outgoing.writeHead(status, { ...headers, 'content-length': String(lengthOf(pieces)) })
+    const length = lengthOf(pieces)
+    if (!outgoing.headersSent) outgoing.writeHead(status, { ...headers, 'content-length': String(length) })
+    // Node sends a short text in one piece with the headers.
+    if (length <= SHORT) return void outgoing.end(textOf(text))
     for (const piece of pieces) outgoing.write(piece)
     outgoing.end()
   })
