@@ -18,8 +18,6 @@ export interface CustomAppOptions {
   memoryMb?: number
   /** How long the process may block its event loop, in milliseconds; 0 for ever. */
   stallMs?: number
-  /** How long a request waits for an app that is starting anew, in milliseconds. */
-  patienceMs?: number
 }
 
 /** A process that has loaded the app. */
@@ -37,7 +35,8 @@ export interface CustomApp {
   readonly apiSocket: string
   /** Loads the app, unless it is loaded or being started anew. Resolves with what is wrong, if it does not load. */
   start(): Promise<string | undefined>
-  /** Loads it anew. Where that fails, what was loaded before goes on; otherwise it ends when its requests have. */
+  /** Loads it anew. Where that fails, what was loaded before goes on; otherwise it ends when its requests have. Throws `ApiError`
+   *  shutting_down. */
   reload(): Promise<string | undefined>
   /** What was wrong when it was last loaded. */
   error(): string | undefined
@@ -56,11 +55,12 @@ interface Running extends AppInstance {
 /** One that ends sooner may end each time: there is a growing pause before it is started anew. */
 const STEADY_MS = 10_000
 const MAX_DELAY_MS = 5_000
+/** How long a request waits for an app that is starting anew. */
 const PATIENCE_MS = 5_000
 
 /** Makes the custom app of `path:export`, or of both; nothing is started before `start()`. Throws `ConfigError`. */
 export function createCustomApp(given: string | AppSource, options: CustomAppOptions): CustomApp {
-  const { observe, patienceMs = PATIENCE_MS } = options
+  const { observe } = options
   const app = sourceOf(given, options.projectDir)
   const name = `${relative(options.projectDir, app.path)}:${app.export}`
   // Only this user may enter it, so nobody else can connect.
@@ -80,6 +80,7 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
 
   // Resolves with what is wrong.
   async function load(): Promise<string | undefined> {
+    if (closing) throw new ApiError('shutting_down')
     const turn = ++turns
     const began = performance.now()
     const { instance, loaded } = launch(join(folder, `app-${turn}`))
@@ -175,7 +176,7 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
     },
     reload: () => load(),
     async open() {
-      if (serving === undefined && isRestarting) await change(patienceMs)
+      if (serving === undefined && isRestarting) await change()
       if (closing) throw new ApiError('shutting_down')
       if (serving) return serving.instance
       throw new ApiError('app_unavailable', isRestarting ? `${why} It is being started anew: try again later.` : why)
@@ -189,14 +190,14 @@ export function createCustomApp(given: string | AppSource, options: CustomAppOpt
   }
 
   /** Resolves when there is an instance, or when it takes too long. */
-  function change(ms: number): Promise<void> {
+  function change(): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer)
         waiting.delete(done)
         resolve()
       }
-      const timer = setTimeout(done, ms)
+      const timer = setTimeout(done, PATIENCE_MS)
       waiting.add(done)
     })
   }

@@ -57,6 +57,27 @@ test('a JSON line of a request has its parts as fields, which a line for people 
   expect(lines({}, request('/threads', 404))[0]).toMatch(/^\S+ info {2}GET \/threads 404 ms=1 request_id=q\n$/)
 })
 
+test('each line about the custom app, and each that it prints, names it', () => {
+  const app = 'src/app.ts:app'
+  const said = lines(
+    { level: 'debug' },
+    { kind: 'app_loaded', app, routes: null, ms: 1 },
+    { kind: 'app_failed_to_load', app, message: 'It could not be loaded from src/app.ts:3: x.' },
+    { kind: 'app_exited', app, pid: 7, cause: 'exited with code 0' },
+    { kind: 'app_exited', app, pid: 7, cause: 'called process.exit(1)' },
+    { kind: 'app_output', app, stream: 'stdout', text: 'hello' },
+    { kind: 'app_output', app, stream: 'stderr', text: 'oh' },
+  )
+  expect(said.map((line) => line.slice(9))).toEqual([
+    'debug custom app loaded app=src/app.ts:app routes=all ms=1\n',
+    'error It could not be loaded from src/app.ts:3: x. app=src/app.ts:app\n',
+    'debug custom app ended: exited with code 0 app=src/app.ts:app pid=7\n',
+    'warn  custom app ended: called process.exit(1) app=src/app.ts:app pid=7\n',
+    'info  hello app=src/app.ts:app\n',
+    'warn  oh app=src/app.ts:app\n',
+  ])
+})
+
 test('an executor that ends by itself after a reload is no warning, one that takes runs along is', () => {
   const ended: Observation = { kind: 'executor_exited', pid: 1, cause: 'exited with code 0', runs: [] }
   expect(lines({}, ended)).toEqual([])
