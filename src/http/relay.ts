@@ -125,7 +125,7 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
   return {
     wants(request) {
       const routes = app.routes()
-      if (known?.routes !== routes || known === undefined) known = { routes, matches: createMatcher(routes) }
+      if (known === undefined || known.routes !== routes) known = { routes, matches: createMatcher(routes) }
       return known.matches(request)
     },
 
@@ -163,7 +163,7 @@ export function createRelay(app: CustomApp, { bodyLimitBytes }: { bodyLimitBytes
       agent.destroy()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       server.closeAllConnections()
-      if (server.listening) await closed
+      await closed
     },
   }
 }
