@@ -11,7 +11,7 @@ const human = (content: string) => ({ messages: [{ role: 'user', content, id: co
 describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
   let bench: Bench
   beforeAll(async () => {
-    bench = await startBench(mode, sources('echo', 'ask', 'beside'))
+    bench = await startBench(mode, sources('echo', 'ask', 'beside', 'rewrite'))
   })
   afterAll(() => bench.executor.close())
 
@@ -33,6 +33,30 @@ describe.each(['child', 'inline'] as const)('the %s executor', (mode) => {
     const all = ['one', 'two', 'three', 'four'].flatMap((said) => [said, `echo: ${said}`])
     expect(contents(valuesOf(third.outcome))).toEqual(all.slice(0, 6))
     expect(contents(valuesOf(fourth.outcome))).toEqual(all)
+  })
+
+  test('says the same of a thread whether it remembers what it last said of it or not', async () => {
+    const said = ['first', 'edit 0', 'more', 'edit 2', 'replace 1', 'drop 0', 'edit 4', 'drop 3', 'last']
+    const tell = async (everyEpoch: number) => {
+      const thread_id = crypto.randomUUID()
+      const told: unknown[] = []
+      for (const [i, content] of said.entries()) {
+        const messages = [{ role: 'user', content, id: `${i}` }]
+        if (i === 0) messages.unshift({ role: 'user', content: 'ü😀'.repeat(3_000), id: 'long' })
+        const more = { thread_id, epoch: 1 + i * everyEpoch, fresh: i === 0, continues: i > 0 && everyEpoch === 1 }
+        const { outcome, events } = await bench.run('rewrite', { input: { messages }, stream_mode: ['values'] }, more)
+        told.push(
+          events.map(({ data }) => JSON.parse(data)),
+          valuesOf(outcome),
+        )
+      }
+      return told
+    }
+    const told = await tell(1)
+    expect(told).toEqual(await tell(2))
+    const last = (told.at(-1) as { messages: { content: string }[] }).messages.map(({ content }) => content)
+    expect(last).toContain('replaced')
+    expect(last.some((content) => content.endsWith('edited in place'))).toBe(true)
   })
 
   test('an answer to an interrupt finds the task that waits for it, without reading', async () => {

@@ -5,7 +5,14 @@ import { appendFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallbackManagerForLLMRun } from '@langchain/core/callbacks/manager'
 import { BaseChatModel } from '@langchain/core/language_models/chat_models'
-import { AIMessage, AIMessageChunk, type BaseMessage, HumanMessage, ToolMessage } from '@langchain/core/messages'
+import {
+  AIMessage,
+  AIMessageChunk,
+  type BaseMessage,
+  HumanMessage,
+  RemoveMessage,
+  ToolMessage,
+} from '@langchain/core/messages'
 import { ChatGenerationChunk, type ChatResult } from '@langchain/core/outputs'
 import { tool } from '@langchain/core/tools'
 import {
@@ -88,6 +95,27 @@ export const echo = new StateGraph(MessagesAnnotation)
   .addEdge('echo', END)
 
 const TokensState = Annotation.Root({ ...MessagesAnnotation.spec, count: Annotation<number> })
+// Does to its messages what the last of them says, and then says so.
+export const rewrite = new StateGraph(MessagesAnnotation)
+  .addNode('change', ({ messages }) => {
+    const [what, at] = String(messages.at(-1)?.content).split(' ')
+    const one = messages[Number(at)]
+    if (one === undefined) return {}
+    if (what === 'edit') one.content = `${one.content} edited in place`
+    if (what === 'drop') return { messages: [new RemoveMessage({ id: one.id as string })] }
+    if (what === 'replace') return { messages: [new AIMessage({ id: one.id as string, content: 'replaced' })] }
+    return {}
+  })
+  .addNode('say', ({ messages }) => ({
+    messages: [
+      new AIMessage({ id: `said ${messages.length} ${messages.at(-1)?.id}`, content: `😀 of ${messages.length}` }),
+    ],
+  }))
+  .addEdge(START, 'change')
+  .addEdge('change', 'say')
+  .addEdge('say', END)
+  .compile()
+
 export const tokens = new StateGraph(TokensState)
   .addNode('model', async ({ messages, count }, config) => ({
     messages: [await new TokenModel(count).invoke(messages, config)],
