@@ -25,6 +25,9 @@ export interface Database extends Db {
   readonly description: string
   /** Runs a script of several statements (migrations only). */
   script(text: string): Promise<void>
+  /** Frees the room of rows that were changed or deleted, once there are enough of them; absent where the database does so by
+   *  itself. */
+  reclaim?(): Promise<void>
   close(): Promise<void>
 }
 

@@ -33,6 +33,7 @@ export async function openPglite(options: {
       ...overPool(pool, { named: true, alone: true, seal: options.seal }),
       kind: 'pglite',
       description: options.dataDir === undefined ? 'embedded, in memory' : `embedded, ${options.dataDir}`,
+      reclaim: createReclaim(pool),
       close: async () => {
         await pool.end()
         await lite.close()
@@ -42,6 +43,24 @@ export async function openPglite(options: {
   } catch (error) {
     unlock?.()
     throw error
+  }
+}
+
+/** How many rows may be changed or deleted before their room is freed. */
+const DEAD_ROWS = 1_000
+
+/** The embedded database has no autovacuum: what was replaced would take its room for ever. */
+function createReclaim(pool: pg.Pool): () => Promise<void> {
+  let before = 0
+  return async () => {
+    await pool.query('select pg_stat_force_next_flush()')
+    const { rows } = await pool.query<{ changed: number }>(
+      'select coalesce(sum(n_tup_upd + n_tup_del), 0)::float8 as changed from pg_stat_user_tables',
+    )
+    const changed = rows[0]?.changed ?? 0
+    if (changed >= before && changed - before < DEAD_ROWS) return
+    before = changed
+    await pool.query('vacuum')
   }
 }
 

@@ -1,9 +1,9 @@
-// What is swept away with time: temporary threads, old events, used keys, old deliveries. In charge of doing it in small batches,
+// What is swept away with time: temporary threads, old events, used keys, old deliveries, and the room of what was replaced. In charge of doing it in small batches,
 // from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's
 // (item-sweeper.ts).
 
 import * as crons from '../db/crons.ts'
-import type { Db } from '../db/db.ts'
+import type { Database, Db } from '../db/db.ts'
 import * as events from '../db/events.ts'
 import * as idempotency from '../db/idempotency.ts'
 import * as queue from '../db/queue.ts'
@@ -16,7 +16,7 @@ const BATCH = 500
 const DOOMED_SECONDS = 60
 
 export function createPruner(
-  deps: { db: Db; observe: Observe },
+  deps: { db: Pick<Database, keyof Db | 'reclaim'>; observe: Observe },
   options: { eventTtlSeconds: number; webhookTtlSeconds: number; everyMs: number },
 ): Loop {
   const { db, observe } = deps
@@ -37,6 +37,7 @@ export function createPruner(
         for (let rounds = 0; rounds < 20 && (await sweep()) >= BATCH; rounds++);
       }
       await queue.sweepWorkers(db)
+      await db.reclaim?.()
     },
   })
 }

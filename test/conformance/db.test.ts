@@ -191,3 +191,21 @@ describe.each(['embedded', 'postgres'] as const)('on %s', (kind) => {
     await database.rows(sql`drop table counts`)
   })
 })
+
+test('the embedded database uses the room again that replaced values took', async () => {
+  const db = await openDatabase({ memory: true }, () => {})
+  try {
+    await db.script(`create table t (id int primary key, v text); alter table t alter v set storage external`)
+    await db.rows(sql`insert into t select n, repeat('x', 20000) from generate_series(1, 20) n`)
+    const replaced = async () => {
+      for (let i = 0; i < 50; i++) await db.rows(sql`update t set v = repeat(${String(i % 10)}, 20000)`)
+      await db.reclaim?.()
+      const [row] = await db.rows<{ size: number }>(sql`select pg_total_relation_size('t') as size`)
+      return row?.size as number
+    }
+    const first = await replaced()
+    for (let round = 0; round < 3; round++) expect(await replaced()).toBeLessThan(1.1 * first)
+  } finally {
+    await db.close()
+  }
+})
