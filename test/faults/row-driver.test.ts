@@ -40,8 +40,8 @@ test.each([
   ['the commit of a creation', /^commit$/],
   ['a creation on a free thread', /insert into runs/],
   ['a claim', /^with next as/],
-  ['a batch of a run', /^with fence as .* written_events/s],
-  ['the settlement of a run', /^with fence as .* settled as/s],
+  ['a batch of a run', /^with recursive fence as .* written_events/s],
+  ['the settlement of a run', /^with recursive fence as .* settled as/s],
   ['a renewal of the lease', /^insert into workers/],
 ] as const)('row 25: when %s is done and its answer is swallowed, it counts once', async (_, statement) => {
   const server = await stage.heddle({ database: { uri: driver.through(stage.uri()) } })
