@@ -59,8 +59,8 @@ function createReclaim(pool: pg.Pool): () => Promise<void> {
     )
     const changed = rows[0]?.changed ?? 0
     if (changed >= before && changed - before < DEAD_ROWS) return
-    before = changed
     await pool.query('vacuum')
+    before = changed
   }
 }
 

@@ -60,7 +60,7 @@ export const reply = <T>(value: T, options: ReplyOptions = {}): ValueReply<T> =>
 /** JSON text that is sent as it is. */
 export const rawJson = (text: string, options: ReplyOptions = {}): JsonReply => ({ [kind]: 'json', text, ...options })
 
-/** JSON that takes its time: the headers go at once, then a newline every five seconds, then the text that `work` gives.
+/** JSON that takes its time: the headers go in a moment, then a newline every five seconds, then the text that `work` gives.
  *  The status is said before the work is done, so `work` should give failures as JSON; what it throws becomes
  *  `{"__error__": {"error", "message"}}`. */
 export const late = (work: (signal: AbortSignal) => Promise<Text>, options: ReplyOptions = {}): LateReply => ({

@@ -24,9 +24,6 @@ import { createTails } from './tails.ts'
 import { createWaits } from './waits.ts'
 import { webhookOf } from './webhooks.ts'
 
-/** Given as the reason of an abort, because making the usual one, with its stack, costs more than all else here. */
-const LEFT = Symbol('left')
-
 /** A slot of this process's worker, kept for a run that is being created. */
 export interface Reservation {
   readonly worker_id: string
@@ -294,7 +291,7 @@ export function createEngine(deps: {
 
     relief: pressure.relief,
     hangUp() {
-      hungUp.abort(LEFT)
+      hungUp.abort()
       hangUps.hangUp()
     },
     hangingUp: () => hungUp.signal.aborted,

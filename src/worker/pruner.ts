@@ -1,6 +1,6 @@
-// What is swept away with time: temporary threads, old events, used keys, old deliveries, and the room of what was replaced. In charge of doing it in small batches,
-// from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts), items the item sweeper's
-// (item-sweeper.ts).
+// What is swept away with time: temporary threads, old events, used keys, old deliveries, and the room of what was replaced. In
+// charge of doing it in small batches, from any number of processes. Threads whose time is over are the sweeper's (sweeper.ts),
+// items the item sweeper's (item-sweeper.ts).
 
 import * as crons from '../db/crons.ts'
 import type { Database, Db } from '../db/db.ts'

@@ -6,15 +6,12 @@ import { v5 } from 'uuid'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import type { Database } from '../../src/db/db.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { openDatabase } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
 import { createCodec } from '../../src/executor/codec.ts'
 import { createLangChainLoader } from '../../src/executor/langchain.ts'
 import { type CheckpointSink, createSaver } from '../../src/executor/saver.ts'
 import { createStorage } from '../../src/graph/storage.ts'
-import { silent } from '../../src/observe.ts'
-import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { kinds, openEmpty } from '../support/databases.ts'
 import { createMemoryStorage } from '../support/memory-storage.ts'
 
 // The suite was written for a runner that has these as globals.
@@ -85,30 +82,17 @@ function inDatabase(db: Database): Backing {
   }
 }
 
-let postgres: TestDatabase | undefined
 const opened: Record<string, Database> = {}
-const open = {
-  'embedded database': async () => {
-    const db = await openDatabase({ memory: true }, silent)
-    await migrate(db)
-    return db
-  },
-  Postgres: async () => {
-    postgres = await createDatabase()
-    return openDatabase({ uri: postgres.uri, poolSize: 2 }, silent)
-  },
-}
 afterAll(async () => {
   for (const db of Object.values(opened)) await db.close()
-  await postgres?.drop()
 })
 
-for (const name of ['memory', 'embedded database', 'Postgres'] as const) {
+for (const name of ['memory', ...kinds] as const) {
   const initializer = {
     checkpointerName: `Heddle's saver over ${name}`,
     beforeAllTimeout: 60_000,
     beforeAll: async () => {
-      if (name !== 'memory') opened[name] ??= await open[name]()
+      if (name !== 'memory') opened[name] ??= await openEmpty(name)
     },
     createCheckpointer: () => saverOver(name === 'memory' ? inMemory() : inDatabase(opened[name] as Database)),
     destroyCheckpointer: async () => void (await opened[name]?.rows(sql`delete from threads`)),

@@ -9,8 +9,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseAesKeys } from '../../src/aes-keys.ts'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import type { Database } from '../../src/db/db.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { openDatabase } from '../../src/db/open.ts'
 import * as retention from '../../src/db/retention.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import * as threads from '../../src/db/threads.ts'
@@ -19,8 +17,7 @@ import { createLangChainLoader } from '../../src/executor/langchain.ts'
 import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from '../../src/executor/protocol.ts'
 import { createSaver } from '../../src/executor/saver.ts'
 import { createStorage } from '../../src/graph/storage.ts'
-import { silent } from '../../src/observe.ts'
-import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { kinds, openEmpty } from '../support/databases.ts'
 
 /** What the tasks of a step write: how many messages each, and whether a text beside them. */
 interface Step {
@@ -219,90 +216,73 @@ const act = fc.oneof(
 )
 
 const keys = parseAesKeys(`key:${Buffer.alloc(32, 7).toString('base64')}`)
-const databases: TestDatabase[] = []
-const open = async (where: 'embedded' | 'Postgres', sealed: boolean): Promise<Database> => {
-  const aesKeys = sealed ? keys : undefined
-  if (where === 'Postgres') {
-    const made = await createDatabase()
-    databases.push(made)
-    return openDatabase({ uri: made.uri, poolSize: 2 }, silent, aesKeys)
-  }
-  const db = await openDatabase({ memory: true }, silent, aesKeys)
-  await migrate(db)
-  return db
-}
 
-describe.each([
-  { where: 'embedded', sealed: false },
-  { where: 'embedded', sealed: true },
-  { where: 'Postgres', sealed: false },
-  { where: 'Postgres', sealed: true },
-] as const)('writes on $where, encrypted: $sealed', ({ where, sealed }) => {
-  let db: Database
-  beforeAll(async () => {
-    db = await open(where, sealed)
-  })
-  afterAll(async () => {
-    await db.close()
-    for (const made of databases.splice(0)) await made.drop()
-  })
+describe.each(kinds.flatMap((kind) => [false, true].map((sealed) => ({ kind, sealed }))))(
+  'writes on $kind, encrypted: $sealed',
+  ({ kind, sealed }) => {
+    let db: Database
+    beforeAll(async () => {
+      db = await openEmpty(kind, sealed ? keys : undefined)
+    })
+    afterAll(() => db.close())
 
-  test('read as they were at every checkpoint, and keep the values that they were taken from', async () => {
-    let excerpts = 0
-    await fc.assert(
-      fc.asyncProperty(fc.array(act, { minLength: 1, maxLength: 10 }), async (acts) => {
-        const thread = await openThread(db)
-        for (const one of acts) {
-          const known = [...thread.expected.keys()]
-          const from = 'at' in one ? known[one.at % Math.max(known.length, 1)] : undefined
-          if (one.do === 'run' || one.do === 'fork') await thread.run(from, one.steps)
-          if (one.do === 'roll_back') await thread.rollBack(await thread.run(from, one.steps))
-          if (one.do === 'prune') await thread.prune()
-          if (one.do === 'sweep') await retention.sweepLeftovers(db)
-        }
-        const all = Object.fromEntries([...thread.expected].map(([id, of]) => [id, meant(of)]))
-        expect(await thread.listed()).toEqual(all)
-        expect(await thread.copied()).toEqual(all)
-        await retention.sweepLeftovers(db)
-        for (const [id, one] of Object.entries(all)) expect(await thread.one(id)).toEqual(one)
-        for (const [id, writes] of await thread.history())
-          expect(writes).toEqual(meant(thread.expected.get(id) as Expected, 'items').writes)
-        const texts = [...thread.expected.values()].flatMap(({ writes }) => [...writes.values()])
-        expect(await thread.leftOut()).toBe(texts.filter(({ channel }) => channel === 'text').length)
-        const stored = await thread.stored()
-        expect(stored.unneeded).toEqual([])
-        excerpts += stored.excerpts
-      }),
-      { numRuns: 30, timeout: 60_000 },
-    )
-    expect(excerpts).toBeGreaterThan(30)
-  }, 120_000)
+    test('read as they were at every checkpoint, and keep the values that they were taken from', async () => {
+      let excerpts = 0
+      await fc.assert(
+        fc.asyncProperty(fc.array(act, { minLength: 1, maxLength: 10 }), async (acts) => {
+          const thread = await openThread(db)
+          for (const one of acts) {
+            const known = [...thread.expected.keys()]
+            const from = 'at' in one ? known[one.at % Math.max(known.length, 1)] : undefined
+            if (one.do === 'run' || one.do === 'fork') await thread.run(from, one.steps)
+            if (one.do === 'roll_back') await thread.rollBack(await thread.run(from, one.steps))
+            if (one.do === 'prune') await thread.prune()
+            if (one.do === 'sweep') await retention.sweepLeftovers(db)
+          }
+          const all = Object.fromEntries([...thread.expected].map(([id, of]) => [id, meant(of)]))
+          expect(await thread.listed()).toEqual(all)
+          expect(await thread.copied()).toEqual(all)
+          await retention.sweepLeftovers(db)
+          for (const [id, one] of Object.entries(all)) expect(await thread.one(id)).toEqual(one)
+          for (const [id, writes] of await thread.history())
+            expect(writes).toEqual(meant(thread.expected.get(id) as Expected, 'items').writes)
+          const texts = [...thread.expected.values()].flatMap(({ writes }) => [...writes.values()])
+          expect(await thread.leftOut()).toBe(texts.filter(({ channel }) => channel === 'text').length)
+          const stored = await thread.stored()
+          expect(stored.unneeded).toEqual([])
+          excerpts += stored.excerpts
+        }),
+        { numRuns: 30, timeout: 60_000 },
+      )
+      expect(excerpts).toBeGreaterThan(30)
+    }, 120_000)
 
-  test('outlast the checkpoint that has the value that they were taken from', async () => {
-    const thread = await openThread(db)
-    await thread.run(undefined, [{ tasks: [{ messages: 1, text: true }], together: true }])
-    const [first, second] = [...thread.expected.keys()] as [string, string]
-    await db.rows(sql`delete from checkpoints where checkpoint_id = ${second}`)
-    await db.rows(sql`update threads set leftovers = true where thread_id = ${thread.thread_id}`)
-    while ((await retention.sweepLeftovers(db)) > 0);
-    expect((await thread.stored()).excerpts).toBe(2)
-    expect(await thread.one(first)).toEqual(meant(thread.expected.get(first) as Expected))
-  })
+    test('outlast the checkpoint that has the value that they were taken from', async () => {
+      const thread = await openThread(db)
+      await thread.run(undefined, [{ tasks: [{ messages: 1, text: true }], together: true }])
+      const [first, second] = [...thread.expected.keys()] as [string, string]
+      await db.rows(sql`delete from checkpoints where checkpoint_id = ${second}`)
+      await db.rows(sql`update threads set leftovers = true where thread_id = ${thread.thread_id}`)
+      while ((await retention.sweepLeftovers(db)) > 0);
+      expect((await thread.stored()).excerpts).toBe(2)
+      expect(await thread.one(first)).toEqual(meant(thread.expected.get(first) as Expected))
+    })
 
-  test('take little place beside the values that they went into, and are counted with what they take', async () => {
-    const thread = await openThread(db)
-    const once = { tasks: [{ messages: 1, text: true }], together: true }
-    await thread.run(
-      undefined,
-      Array.from({ length: 20 }, () => once),
-    )
-    const { thread_id } = thread
-    const { pending_writes, channel_values } = await retention.measure(db, thread_id, all)
-    expect(pending_writes.count).toBe(40)
-    expect(pending_writes.bytes).toBeLessThan(channel_values.bytes / (sealed ? 1.5 : 3))
-    const [row] = await db.rows<{ bytes: number }>(sql`
+    test('take little place beside the values that they went into, and are counted with what they take', async () => {
+      const thread = await openThread(db)
+      const once = { tasks: [{ messages: 1, text: true }], together: true }
+      await thread.run(
+        undefined,
+        Array.from({ length: 20 }, () => once),
+      )
+      const { thread_id } = thread
+      const { pending_writes, channel_values } = await retention.measure(db, thread_id, all)
+      expect(pending_writes.count).toBe(40)
+      expect(pending_writes.bytes).toBeLessThan(channel_values.bytes / (sealed ? 1.5 : 3))
+      const [row] = await db.rows<{ bytes: number }>(sql`
       select sum(octet_length(bytes) + octet_length(source)) as bytes from checkpoint_writes
       where thread_id = ${thread_id}`)
-    expect(pending_writes.bytes).toBe(row?.bytes)
-  }, 60_000)
-})
+      expect(pending_writes.bytes).toBe(row?.bytes)
+    }, 60_000)
+  },
+)

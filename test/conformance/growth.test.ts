@@ -8,8 +8,6 @@ import { v5, v7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import type { Database, Db } from '../../src/db/db.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { openDatabase } from '../../src/db/open.ts'
 import * as retention from '../../src/db/retention.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import { createCodec } from '../../src/executor/codec.ts'
@@ -18,8 +16,7 @@ import { followLatest } from '../../src/executor/latest.ts'
 import type { StoredCheckpoint } from '../../src/executor/protocol.ts'
 import { createSaver } from '../../src/executor/saver.ts'
 import { createStorage } from '../../src/graph/storage.ts'
-import { silent } from '../../src/observe.ts'
-import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { kinds, openEmpty } from '../support/databases.ts'
 
 /** A stored checkpoint with its bytes as text. */
 const plainly = (stored: StoredCheckpoint | null) =>
@@ -225,28 +222,12 @@ const act = fc.oneof(
   fc.record({ do: fc.constant('prune' as const) }),
 )
 
-let postgres: TestDatabase
-const open = {
-  'the embedded database': async () => {
-    const db = await openDatabase({ memory: true }, silent)
-    await migrate(db)
-    return db
-  },
-  Postgres: async () => {
-    postgres = await createDatabase()
-    return openDatabase({ uri: postgres.uri, poolSize: 2 }, silent)
-  },
-}
-
-describe.each(Object.keys(open) as (keyof typeof open)[])('lists on %s', (name) => {
+describe.each(kinds)('lists on %s', (kind) => {
   let db: Database
   beforeAll(async () => {
-    db = await open[name]()
+    db = await openEmpty(kind)
   })
-  afterAll(async () => {
-    await db.close()
-    if (name === 'Postgres') await postgres.drop()
-  })
+  afterAll(() => db.close())
 
   test('every checkpoint reads as it was, after any mix of runs, forks, rollbacks and prunes', async () => {
     await fc.assert(

@@ -7,25 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import * as commands from '../../src/db/commands.ts'
 import type { Database } from '../../src/db/db.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { openDatabase } from '../../src/db/open.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import * as threads from '../../src/db/threads.ts'
-import { silent } from '../../src/observe.ts'
-import { createDatabase, type TestDatabase } from '../support/databases.ts'
-
-let postgres: TestDatabase
-const open = {
-  'the embedded database': async () => {
-    const db = await openDatabase({ memory: true }, silent)
-    await migrate(db)
-    return db
-  },
-  Postgres: async () => {
-    postgres = await createDatabase()
-    return openDatabase({ uri: postgres.uri, poolSize: 2 }, silent)
-  },
-}
+import { kinds, openEmpty } from '../support/databases.ts'
 
 const [mine, other] = [v7(), v7()]
 const given = fc.record({
@@ -36,15 +20,12 @@ const given = fc.record({
   ),
 })
 
-describe.each(Object.keys(open) as (keyof typeof open)[])('metadata on %s', (name) => {
+describe.each(kinds)('metadata on %s', (kind) => {
   let db: Database
   beforeAll(async () => {
-    db = await open[name]()
+    db = await openEmpty(kind)
   })
-  afterAll(async () => {
-    await db.close()
-    if (name === 'Postgres') await postgres.drop()
-  })
+  afterAll(() => db.close())
 
   test('reads, is found and is copied as it was given, whoever wrote it', async () => {
     await fc.assert(

@@ -3,6 +3,8 @@
 
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
+import type { AesKeys } from '../../src/aes-keys.ts'
+import type { Database } from '../../src/db/db.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import { silent } from '../../src/observe.ts'
@@ -48,6 +50,24 @@ export async function createDatabase({ migrated = true } = {}): Promise<TestData
       await asAdmin((client) => client.query(`drop database ${name}`))
     },
   }
+}
+
+export const kinds = ['the embedded database', 'Postgres'] as const
+
+/** An empty database of either kind with the present schema; closing it drops it. */
+export async function openEmpty(kind: (typeof kinds)[number], aesKeys?: AesKeys): Promise<Database> {
+  if (kind === 'Postgres') {
+    const made = await createDatabase()
+    const db = await openDatabase({ uri: made.uri, poolSize: 2 }, silent, aesKeys)
+    const close = async () => {
+      await db.close()
+      await made.drop()
+    }
+    return { ...db, close }
+  }
+  const db = await openDatabase({ memory: true }, silent, aesKeys)
+  await migrate(db)
+  return db
 }
 
 /** A variable that the global setup sets. */
