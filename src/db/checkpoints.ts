@@ -1,7 +1,8 @@
 // Statements on checkpoints. In charge of reading them with their values and writes in one round trip; values are bytes
 // here. Writing is in db/journal.ts.
 
-import type { Blob, Chain, GuestCalls, LeaveOut, StoredCheckpoint } from '../executor/protocol.ts'
+import type { GuestCalls } from '../executor/protocol.ts'
+import type { Blob, Chain, LeaveOut, StoredCheckpoint } from '../executor/stored.ts'
 import type { Db } from './db.ts'
 import { restore } from './excerpts.ts'
 import { json } from './json.ts'

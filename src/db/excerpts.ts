@@ -1,7 +1,7 @@
 // Excerpts: what a task wrote mostly stands in the value that its channel has in the next checkpoint, and need not be stored
 // twice. In charge of finding it there and of the form of what is stored instead; must give back the very bytes of the write.
 
-import type { Blob, CheckpointPut, WritesPut } from '../executor/protocol.ts'
+import type { Blob, CheckpointPut, WritesPut } from '../executor/stored.ts'
 
 /** A write as it is stored: `source` is the version of its channel that it was taken from, null where it stands for itself. */
 export interface Stored {

@@ -2,7 +2,8 @@
 // and settlements of many runs at once. In charge of the fence: it locks the threads whose holder and epoch are still
 // the writer's, and writes nothing for the others. One round trip, one commit.
 
-import type { CheckpointPut, Text, WritesPut } from '../executor/protocol.ts'
+import type { Text } from '../executor/protocol.ts'
+import type { CheckpointPut, WritesPut } from '../executor/stored.ts'
 import { bytesOf, textOf } from '../pieces.ts'
 import { Bodies, BYTES, textFrom } from './bodies.ts'
 import type { Db } from './db.ts'

@@ -1,7 +1,7 @@
 // Encrypting again what is stored: under another thread's name when one is copied, under the first key when keys change or
 // encryption begins. In charge of reading and writing every column that is encrypted, a batch of bounded size at a time.
 
-import type { Blob } from '../executor/protocol.ts'
+import type { Blob } from '../executor/stored.ts'
 import type { Db } from './db.ts'
 import { json, parseJson } from './json.ts'
 import {

@@ -5,7 +5,7 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
 import type { AesKey, AesKeys } from '../aes-keys.ts'
 import { ApiError } from '../errors.ts'
-import type { Blob } from '../executor/protocol.ts'
+import type { Blob } from '../executor/stored.ts'
 
 /** Which row a value belongs to: its table and key, and whatever else says how the value is to be read. */
 export type RowName = readonly (string | number | null)[]

@@ -6,7 +6,7 @@ import { createPlainReader } from './codec-print.ts'
 import { createRevivers, revive, reviveTree } from './codec-read.ts'
 import { CodecError, flatten } from './codec-write.ts'
 import type { LangChain } from './langchain.ts'
-import type { Blob } from './protocol.ts'
+import type { Blob } from './stored.ts'
 import * as wire from './wire.ts'
 
 export { CodecError } from './codec-write.ts'

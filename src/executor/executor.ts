@@ -1,17 +1,8 @@
 // The executor seam: where graph code runs. Two implementations (child process, inline) pass one suite; both speak the
 // executor protocol, over a pipe and over direct calls.
 
-import type {
-  AbortReason,
-  CheckpointPut,
-  GraphStatus,
-  GuestCalls,
-  HostCalls,
-  Job,
-  Outcome,
-  StreamEvent,
-  WritesPut,
-} from './protocol.ts'
+import type { AbortReason, GraphStatus, GuestCalls, HostCalls, Job, Outcome, StreamEvent } from './protocol.ts'
+import type { CheckpointPut, WritesPut } from './stored.ts'
 
 /** Takes what a running graph produces, in order. A promise resolves when it is durable; rejections mean the run is no
  *  longer ours, and the executor stops it. */

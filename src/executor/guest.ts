@@ -9,7 +9,6 @@ import type { Link } from './link.ts'
 import { Packer } from './pack.ts'
 import {
   type AbortReason,
-  type CheckpointPut,
   type Frame,
   type GraphStatus,
   type GuestMessage,
@@ -19,9 +18,9 @@ import {
   type Outcome,
   PROTOCOL_VERSION,
   type StreamEvent,
-  type WritesPut,
 } from './protocol.ts'
 import { createSentStates, createStateSender, type StateSender } from './states.ts'
+import type { CheckpointPut, WritesPut } from './stored.ts'
 
 /** What a run may have unacknowledged before it has to wait, in bytes. */
 export const WINDOW = 1024 * 1024

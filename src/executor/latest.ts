@@ -3,8 +3,8 @@
 
 import type { Storage } from './executor.ts'
 import { joinLists } from './lists.ts'
-import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
 import type { CheckpointSink } from './saver.ts'
+import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
 
 type Reads = Pick<Storage, 'checkpoint.get' | 'checkpoint.list'>
 

@@ -3,7 +3,7 @@
 
 import { types } from 'node:util'
 import { messageName } from './codec-write.ts'
-import type { Chain } from './protocol.ts'
+import type { Chain } from './stored.ts'
 
 /** A list as it is stored under a version. */
 export interface StoredList {

@@ -2,8 +2,8 @@
 // storage beneath it.
 
 import type { Storage } from './executor.ts'
-import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
 import type { CheckpointSink } from './saver.ts'
+import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
 
 /** A storage that shows its own puts, and what was put, in order. */
 export interface Overlay {

@@ -1,16 +1,8 @@
 // Checkpoints in frames. In charge of moving blobs' bytes between messages and frame bodies; knows nothing of what the
 // bytes mean.
 
-import type {
-  Blob,
-  BlobHead,
-  CheckpointPut,
-  GuestCalls,
-  HostCalls,
-  Packed,
-  StoredCheckpoint,
-  WritesPut,
-} from './protocol.ts'
+import type { BlobHead, GuestCalls, HostCalls, Packed } from './protocol.ts'
+import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
 
 type WithBlob = { blob: Blob }
 type WithHead<T extends WithBlob> = Omit<T, 'blob'> & { blob: BlobHead }

@@ -1,5 +1,7 @@
 // The executor protocol: what the server and an executor say to each other. In charge of the message types and the
-// version; docs/executor-protocol.md describes the same in prose. Holds no behaviour and imports nothing.
+// version; docs/executor-protocol.md describes the same in prose. Holds no behaviour.
+
+import type { Blob, CheckpointPut, LeaveOut, StoredCheckpoint, WritesPut } from './stored.ts'
 
 export const PROTOCOL_VERSION = 1
 
@@ -135,72 +137,6 @@ export interface StateChange {
  *  the one before. */
 export interface StateHead {
   stays?: { prefix: number; suffix: number }
-}
-
-// ------------------------------------------------------------------------------------------------ checkpoints
-
-/** An encoded value: bytes to everything but the codec, which `type` names. */
-export interface Blob {
-  type: string
-  bytes: Uint8Array
-}
-
-/** A checkpoint to store. `checkpoint` has no `channel_values`: those are `values`, one per new channel version. */
-export interface CheckpointPut {
-  thread_id: string
-  checkpoint_ns: string
-  checkpoint_id: string
-  parent_checkpoint_id: string | null
-  checkpoint: Record<string, unknown>
-  metadata: Record<string, unknown>
-  values: {
-    channel: string
-    version: string
-    blob: Blob
-    /** Lists only: where this version stands. With a base, the blob holds what was added to it. */
-    list?: { chain: string; position: number; base: string | null }
-  }[]
-}
-
-/** How a list is stored: one version whole, and each after it as what it added to the one before. */
-export interface Chain {
-  /** The version that is stored whole. */
-  id: string
-  /** How many stand between it and the list. */
-  position: number
-  /** Bytes of the one that is whole, and of all that was added since. */
-  whole_bytes: number
-  added_bytes: number
-}
-
-/** A task's writes to store under a checkpoint. `idx` is negative for special channels (errors, interrupts …). */
-export interface WritesPut {
-  thread_id: string
-  checkpoint_ns: string
-  checkpoint_id: string
-  task_id: string
-  task_path: string
-  writes: { idx: number; channel: string; blob: Blob }[]
-}
-
-/** A stored checkpoint with its values and pending writes (writes sorted by task_path, task_id, idx). */
-export interface StoredCheckpoint {
-  thread_id: string
-  checkpoint_ns: string
-  checkpoint_id: string
-  parent_checkpoint_id: string | null
-  checkpoint: Record<string, unknown>
-  metadata: Record<string, unknown>
-  /** Lists come put together, with how they are stored. */
-  values: { channel: string; blob: Blob; chain?: Chain }[]
-  writes: { task_id: string; task_path: string; idx: number; channel: string; blob: Blob }[]
-}
-
-/** Channels whose bytes a read can do without: what they have, and what was written to them, then comes as blobs of the type
- *  `left_out`, without bytes. */
-export interface LeaveOut {
-  values: string[]
-  writes: string[]
 }
 
 // ------------------------------------------------------------------------------------------------ calls

@@ -10,7 +10,7 @@ import type { RunnableConfig } from './graph.ts'
 import type { LangChain } from './langchain.ts'
 import { createListMemory, isList } from './lists.ts'
 import { storedMetadata } from './metadata.ts'
-import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './protocol.ts'
+import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
 import { isLeftOut, type View } from './view.ts'
 
 /** Where checkpoints go. Each promise resolves when the graph may go on. */

@@ -2,7 +2,7 @@
 // before did. In charge of bounds and of giving out only what the run of the epoch before left. Holds bytes and texts, not
 // objects: every run gets its own, whatever the one before did to them.
 
-import type { StoredCheckpoint } from './protocol.ts'
+import type { StoredCheckpoint } from './stored.ts'
 
 export interface ThreadMemory<Left> {
   /** What the run of the epoch before left, if it ran here. The caller knows whether it is still so. */

@@ -5,7 +5,7 @@
 import type { Codec } from './codec.ts'
 import { TAG } from './codec-write.ts'
 import type { Graph } from './graph.ts'
-import type { Blob, LeaveOut, StoredCheckpoint } from './protocol.ts'
+import type { Blob, LeaveOut, StoredCheckpoint } from './stored.ts'
 import { Plain } from './wire.ts'
 
 /** How the checkpoints of a graph's own namespace are read for one question. */

@@ -8,15 +8,8 @@ import * as queue from '../db/queue.ts'
 import { isOutage } from '../db/sqlstate.ts'
 import { LeaseLost, messageOf, RollbackWished } from '../errors.ts'
 import type { Executor, RunHandle, RunSink } from '../executor/executor.ts'
-import type {
-  AbortReason,
-  CheckpointPut,
-  Job,
-  Outcome,
-  RunArguments,
-  StreamEvent,
-  WritesPut,
-} from '../executor/protocol.ts'
+import type { AbortReason, Job, Outcome, RunArguments, StreamEvent } from '../executor/protocol.ts'
+import type { CheckpointPut, WritesPut } from '../executor/stored.ts'
 import type { Fail } from '../failpoints.ts'
 import { removeTraces } from './cancel.ts'
 import type { Result } from './join.ts'

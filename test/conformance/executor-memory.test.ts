@@ -2,7 +2,7 @@
 // go by nothing that may have changed.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { StoredCheckpoint } from '../../src/executor/protocol.ts'
+import type { StoredCheckpoint } from '../../src/executor/stored.ts'
 import { checkpointSize, createThreadMemory } from '../../src/executor/thread-memory.ts'
 import { type Bench, sources, startBench, valuesOf } from '../support/executors.ts'
 

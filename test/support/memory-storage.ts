@@ -1,14 +1,8 @@
 // Checkpoints and store items in memory, behind the same seam as the database: what the executor's own tests run against.
 
 import type { RunSink, Storage } from '../../src/executor/executor.ts'
-import type {
-  Chain,
-  CheckpointPut,
-  StoredCheckpoint,
-  StoreOp,
-  StreamEvent,
-  WritesPut,
-} from '../../src/executor/protocol.ts'
+import type { StoreOp, StreamEvent } from '../../src/executor/protocol.ts'
+import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from '../../src/executor/stored.ts'
 
 type Blob = StoredCheckpoint['values'][number]['blob']
 

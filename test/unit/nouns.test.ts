@@ -13,7 +13,8 @@ import { all, sql } from '../../src/db/sql.ts'
 import * as state from '../../src/db/state.ts'
 import * as store from '../../src/db/store.ts'
 import * as threads from '../../src/db/threads.ts'
-import type { CheckpointPut, StoreOp } from '../../src/executor/protocol.ts'
+import type { StoreOp } from '../../src/executor/protocol.ts'
+import type { CheckpointPut } from '../../src/executor/stored.ts'
 import { createRegistry, defaultAssistantId, ensureAssistants } from '../../src/graph/registry.ts'
 
 let db: Database

@@ -7,7 +7,7 @@ import * as checkpoint from '@langchain/langgraph-checkpoint'
 import { describe, expect, test } from 'vitest'
 import { createCodec } from '../../src/executor/codec.ts'
 import type { Graph } from '../../src/executor/graph.ts'
-import type { Blob, StoredCheckpoint } from '../../src/executor/protocol.ts'
+import type { Blob, StoredCheckpoint } from '../../src/executor/stored.ts'
 import { createView } from '../../src/executor/view.ts'
 import { Plain } from '../../src/executor/wire.ts'
 
