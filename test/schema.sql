@@ -36,6 +36,7 @@ create table checkpoint_values (
   chain text,
   "position" integer,
   base text,
+  splices text,
   constraint checkpoint_values_pkey PRIMARY KEY (thread_id, checkpoint_ns, channel, version),
   constraint checkpoint_values_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );
@@ -56,6 +57,7 @@ create table checkpoint_writes (
   replaced_type text,
   replaced_bytes bytea,
   source text,
+  splices text,
   constraint checkpoint_writes_pkey PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx),
   constraint checkpoint_writes_thread_id_fkey FOREIGN KEY (thread_id) REFERENCES threads(thread_id) ON DELETE CASCADE
 );

@@ -12,6 +12,7 @@ import { createExcerpts } from './excerpts.ts'
 import { json, storableBytes } from './json.ts'
 import { withoutRun } from './metadata.ts'
 import { names, sealBlob, sealText, sealValue } from './seal.ts'
+import { splicesText } from './splices.ts'
 import { join, type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
 
@@ -106,9 +107,10 @@ function checkpoints(db: Db, entries: readonly Stores[], bodies: Bodies): Sql[] 
     ({ put, value }) => `${put.thread_id}\n${put.checkpoint_ns}\n${value.channel}\n${value.version}`,
   ).map((row) => {
     const { channel, version, blob, list } = row.value
-    const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null }
+    const splices = splicesText(row.value.splices)
+    const of = { channel, version, chain: list?.chain ?? null, base: list?.base ?? null, splices }
     const { type, bytes } = sealBlob(db, blob, names.value(row.put, of))
-    return { ...row, type, ...bodies.add([bytes]) }
+    return { ...row, splices, type, ...bodies.add([bytes]) }
   })
   const excerpt = createExcerpts(values)
   const writes = latest(
@@ -117,8 +119,9 @@ function checkpoints(db: Db, entries: readonly Stores[], bodies: Bodies): Sql[] 
   ).map((row) => {
     const { i, of, write } = row
     const { blob, source } = excerpt(i, of, write)
-    const { type, bytes } = sealBlob(db, blob, names.write(of, { ...write, source }))
-    return { ...row, source, type, ...bodies.add([bytes]) }
+    const splices = splicesText(write.splices)
+    const { type, bytes } = sealBlob(db, blob, names.write(of, { ...write, source, splices }))
+    return { ...row, source, splices, type, ...bodies.add([bytes]) }
   })
   const parts: Sql[] = []
   if (puts.length)
@@ -134,29 +137,30 @@ function checkpoints(db: Db, entries: readonly Stores[], bodies: Bodies): Sql[] 
       set checkpoint = excluded.checkpoint, metadata = excluded.metadata)`)
   if (values.length)
     parts.push(sql`, written_values as (insert into checkpoint_values
-      (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)
+      (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base, splices)
     select f.thread_id, n.ns, n.channel, n.version, n.type, ${BYTES},
-      n.chain, n.position, n.base
+      n.chain, n.position, n.base, n.splices
     from unnest(${values.map((r) => r.i)}::int[], ${values.map((r) => r.put.checkpoint_ns)}::text[],
       ${values.map((r) => r.value.channel)}::text[], ${values.map((r) => r.value.version)}::text[],
       ${values.map((r) => r.type)}::text[], ${values.map((r) => r.start)}::int[], ${values.map((r) => r.size)}::int[],
       ${values.map((r) => r.value.list?.chain ?? null)}::text[], ${values.map((r) => r.value.list?.position ?? null)}::int[],
-      ${values.map((r) => r.value.list?.base ?? null)}::text[])
-      as n(i, ns, channel, version, type, start, size, chain, position, base) join fence f using (i), body
+      ${values.map((r) => r.value.list?.base ?? null)}::text[], ${values.map((r) => r.splices)}::text[])
+      as n(i, ns, channel, version, type, start, size, chain, position, base, splices) join fence f using (i), body
     on conflict do nothing)`)
   // A special write (an error, an interrupt; its index is negative) replaces the one before; a regular one never does. What
   // another run wrote is kept beside it, in case this one is rolled back.
   if (writes.length)
     parts.push(sql`, written_writes as (insert into checkpoint_writes
-      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, source, run_id)
+      (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes, source, splices, run_id)
     select f.thread_id, n.ns, n.id, n.task_id, n.idx, n.channel, n.path, n.type,
-      ${BYTES}, n.source, f.run_id
+      ${BYTES}, n.source, n.splices, f.run_id
     from unnest(${writes.map((r) => r.i)}::int[], ${writes.map((r) => r.of.checkpoint_ns)}::text[],
       ${writes.map((r) => r.of.checkpoint_id)}::text[], ${writes.map((r) => r.of.task_id)}::text[],
       ${writes.map((r) => r.write.idx)}::int[], ${writes.map((r) => r.write.channel)}::text[],
       ${writes.map((r) => r.of.task_path)}::text[], ${writes.map((r) => r.type)}::text[],
-      ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[], ${writes.map((r) => r.source)}::text[])
-      as n(i, ns, id, task_id, idx, channel, path, type, start, size, source) join fence f using (i), body
+      ${writes.map((r) => r.start)}::int[], ${writes.map((r) => r.size)}::int[], ${writes.map((r) => r.source)}::text[],
+      ${writes.map((r) => r.splices)}::text[])
+      as n(i, ns, id, task_id, idx, channel, path, type, start, size, source, splices) join fence f using (i), body
     on conflict (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) do update
       set channel = excluded.channel, type = excluded.type, bytes = excluded.bytes, run_id = excluded.run_id,
         ${join([

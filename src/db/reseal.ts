@@ -33,6 +33,7 @@ interface ValueRow extends ThreadPart, Blob {
   version: string
   chain: string | null
   base: string | null
+  splices: string | null
 }
 interface WriteRow extends ThreadPart, Blob {
   checkpoint_ns: string
@@ -41,6 +42,7 @@ interface WriteRow extends ThreadPart, Blob {
   idx: number
   channel: string
   source: string | null
+  splices: string | null
   replaced_channel: string | null
   replaced_type: string | null
   replaced_bytes: Uint8Array | null
@@ -59,7 +61,7 @@ interface Table<R> {
 const values: Table<ValueRow> = {
   name: sql`checkpoint_values`,
   key: ['thread_id', 'checkpoint_ns', 'channel', 'version'],
-  columns: sql`chain, base, type, bytes`,
+  columns: sql`chain, base, splices, type, bytes`,
   size: sql`octet_length(bytes)`,
   set(db, row, read, from) {
     const plain = read.blob(row, names.value({ ...row, thread_id: from }, row))
@@ -72,18 +74,17 @@ const values: Table<ValueRow> = {
 const writes: Table<WriteRow> = {
   name: sql`checkpoint_writes`,
   key: ['thread_id', 'checkpoint_ns', 'checkpoint_id', 'task_id', 'idx'],
-  columns: sql`channel, source, type, bytes, replaced_channel, replaced_type, replaced_bytes`,
+  columns: sql`channel, source, splices, type, bytes, replaced_channel, replaced_type, replaced_bytes`,
   size: sql`octet_length(bytes) + coalesce(octet_length(replaced_bytes), 0)`,
   set(db, row, read, from) {
-    const again = (blob: Blob, channel: string, source: string | null): Blob | undefined => {
-      const of = { idx: row.idx, channel, source }
+    const again = (blob: Blob, of: Pick<WriteRow, 'idx' | 'channel' | 'source' | 'splices'>): Blob | undefined => {
       const plain = read.blob(blob, names.write({ ...row, thread_id: from }, of))
       return plain && sealBlob(db, plain, names.write(row, of))
     }
-    const now = again(row, row.channel, row.source)
+    const now = again(row, row)
     const { replaced_type: type, replaced_bytes: bytes } = row
-    const before =
-      type !== null && bytes !== null ? again({ type, bytes }, row.replaced_channel ?? '', null) : undefined
+    const replaced = { idx: row.idx, channel: row.replaced_channel ?? '', source: null, splices: null }
+    const before = type !== null && bytes !== null ? again({ type, bytes }, replaced) : undefined
     return setting([
       now && sql`type = ${now.type}, bytes = ${now.bytes}`,
       before && sql`replaced_type = ${before.type}, replaced_bytes = ${before.bytes}`,

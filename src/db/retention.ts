@@ -5,6 +5,7 @@
 import { ApiError } from '../errors.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
+import { splicedLists } from './splices.ts'
 import { type Sql, sql } from './sql.ts'
 import { present, renewedExpiry } from './threads.ts'
 
@@ -28,7 +29,7 @@ export async function measure(db: Db, id: string, visible: Sql): Promise<Storage
   const row = await one(
     db.rows<Omit<Storage, 'total_bytes'>>(sql`
       with channels as (
-        select channel, count(*) as versions, sum(octet_length(bytes)) as bytes
+        select channel, count(*) as versions, sum(octet_length(bytes) + coalesce(octet_length(splices), 0)) as bytes
         from checkpoint_values where thread_id = ${id}::uuid group by channel
       )
       select thread_id,
@@ -39,7 +40,8 @@ export async function measure(db: Db, id: string, visible: Sql): Promise<Storage
             coalesce(json_object_agg(channel, json_build_object('versions', versions, 'bytes', bytes) order by channel), '{}'))
           from channels) as channel_values,
         (select json_build_object('count', count(*), 'bytes',
-            coalesce(sum(octet_length(w.bytes) + coalesce(octet_length(w.source), 0) + coalesce(octet_length(w.replaced_bytes), 0)), 0))
+            coalesce(sum(octet_length(w.bytes) + coalesce(octet_length(w.source), 0) + coalesce(octet_length(w.splices), 0)
+              + coalesce(octet_length(w.replaced_bytes), 0)), 0))
           from checkpoint_writes w where w.thread_id = threads.thread_id) as pending_writes
       from threads where thread_id = ${id}::uuid and ${present} and ${visible}`),
   )
@@ -150,7 +152,7 @@ async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
 }
 
 /** Removes from locked threads the writes of checkpoints that are not there, and the values that no checkpoint has, neither
- *  by itself nor as a part of a list that has grown, and that no write was taken from. */
+ *  by itself nor as a part of a list, and that no write was taken from or begins with. */
 async function collect(tx: Db, ids: readonly string[]): Promise<void> {
   if (!ids.length) return
   const mine = sql`= any(${ids}::uuid[])`
@@ -163,16 +165,17 @@ async function collect(tx: Db, ids: readonly string[]): Promise<void> {
       select distinct c.thread_id, c.checkpoint_ns, channel, version
       from checkpoints c cross join lateral json_each_text(c.checkpoint -> 'channel_versions') as had(channel, version)
       where c.thread_id ${mine}
-    ), needed as (
-      select thread_id, checkpoint_ns, channel, version, v.base
-      from has join checkpoint_values v using (thread_id, checkpoint_ns, channel, version)
+    ), needed(thread_id, checkpoint_ns, channel, version) as (
+      (select * from has
+      union select w.thread_id, w.checkpoint_ns, w.channel, w.source
+        from checkpoint_writes w where w.thread_id ${mine} and w.source is not null
+      union select w.thread_id, s.* from checkpoint_writes w cross join lateral (${splicedLists(sql`w.splices`)}) s
+        where w.thread_id ${mine} and w.splices is not null)
       union
-      select w.thread_id, w.checkpoint_ns, w.channel, w.source, null
-      from checkpoint_writes w where w.thread_id ${mine} and w.source is not null
-      union
-      select v.thread_id, v.checkpoint_ns, v.channel, v.version, v.base
-      from needed n join checkpoint_values v on v.thread_id = n.thread_id and v.checkpoint_ns = n.checkpoint_ns
-        and v.channel = n.channel and v.version = n.base
+      select n.thread_id, s.* from needed n
+        join checkpoint_values v using (thread_id, checkpoint_ns, channel, version)
+        cross join lateral (select v.checkpoint_ns, v.channel, v.base where v.base is not null
+          union all ${splicedLists(sql`v.splices`)}) s
     )
     delete from checkpoint_values v where v.thread_id ${mine} and not exists (
       select 1 from needed n where n.thread_id = v.thread_id and n.checkpoint_ns = v.checkpoint_ns

@@ -177,14 +177,18 @@ export function stragglerReader(db: Sealing & { readonly seal: Seal }): Reader {
 export const names = {
   value: (
     at: { thread_id: string; checkpoint_ns: string },
-    of: { channel: string; version: string; chain: string | null; base: string | null },
-  ): RowName => ['checkpoint_values', at.thread_id, at.checkpoint_ns, of.channel, of.version, of.chain, of.base],
+    of: { channel: string; version: string; chain: string | null; base: string | null; splices: string | null },
+  ): RowName => [
+    ...['checkpoint_values', at.thread_id, at.checkpoint_ns, of.channel, of.version, of.chain, of.base],
+    ...(of.splices === null ? [] : [of.splices]),
+  ],
   write: (
     at: { thread_id: string; checkpoint_ns: string; checkpoint_id: string; task_id: string },
-    of: { idx: number; channel: string; source: string | null },
+    of: { idx: number; channel: string; source: string | null; splices: string | null },
   ): RowName => [
-    ...['checkpoint_writes', at.thread_id, at.checkpoint_ns, at.checkpoint_id, of.channel, at.task_id],
-    ...(of.source === null ? [of.idx] : [of.idx, of.source]),
+    ...['checkpoint_writes', at.thread_id, at.checkpoint_ns, at.checkpoint_id, of.channel, at.task_id, of.idx],
+    ...(of.source === null && of.splices === null ? [] : [of.source]),
+    ...(of.splices === null ? [] : [of.splices]),
   ],
   events: (threadId: string, of: { run_id: string; first_seq: number }): RowName => [
     'events',

@@ -290,14 +290,16 @@ async function copyRows(db: Db, id: string, to: string, visible: Sql, ttl?: Thre
         select ${to}::uuid, c.checkpoint_ns, c.checkpoint_id, c.parent_checkpoint_id, c.checkpoint, ${wholeMetadata}, c.created_at
         ${from} join checkpoints c on c.thread_id = source.thread_id
       ), copied as (
-        insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base)
-        select ${to}::uuid, v.checkpoint_ns, v.channel, v.version, v.type, v.bytes, v.chain, v.position, v.base
+        insert into checkpoint_values (thread_id, checkpoint_ns, channel, version, type, bytes, chain, position, base,
+          splices)
+        select ${to}::uuid, v.checkpoint_ns, v.channel, v.version, v.type, v.bytes, v.chain, v.position, v.base,
+          v.splices
         ${from} join checkpoint_values v on v.thread_id = source.thread_id
       ), written as (
         insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, task_path, type, bytes,
-          source)
+          source, splices)
         select ${to}::uuid, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.idx, w.channel, w.task_path, w.type, w.bytes,
-          w.source
+          w.source, w.splices
         ${from} join checkpoint_writes w on w.thread_id = source.thread_id
       )
       select * from made`),

@@ -17,9 +17,12 @@ export class CodecError extends Error {
   override readonly name = 'CodecError'
 }
 
+/** What stands for the first items of a list, and how many; undefined where they stand for themselves. */
+export type MarkBeginning = (list: unknown[]) => { mark: string; length: number } | undefined
+
 /** A value ready for JSON.stringify: the same value where nothing in it needs a tag. Throws `CodecError`. */
-export function flatten(value: unknown, where: string): unknown {
-  const walk = new Walk(where)
+export function flatten(value: unknown, where: string, marked?: MarkBeginning): unknown {
+  const walk = new Walk(where, marked)
   try {
     return walk.any(value)
   } catch (error) {
@@ -41,11 +44,13 @@ export function put(target: object, key: string | number, value: unknown): void 
 // One per encode. A class because the walk is hot: path and ancestors are shared by all its methods.
 class Walk {
   readonly #where: string
+  readonly #marked: MarkBeginning | undefined
   readonly #ancestors: object[] = []
   readonly #path: (string | number)[] = []
 
-  constructor(where: string) {
+  constructor(where: string, marked: MarkBeginning | undefined) {
     this.#where = where
+    this.#marked = marked
   }
 
   any(value: unknown): unknown {
@@ -96,6 +101,8 @@ class Walk {
   }
 
   #list(list: unknown[]): unknown {
+    const begun = this.#marked?.(list)
+    if (begun) return [begun.mark, ...list.slice(begun.length).map((item, i) => this.#at(begun.length + i, item))]
     // JSON.stringify would call a toJSON of the list itself.
     let copy = typeof (list as { toJSON?: unknown }).toJSON === 'function' ? Array.from(list) : undefined
     for (let i = 0; i < list.length; i++) {

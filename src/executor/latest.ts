@@ -1,10 +1,11 @@
 // The latest checkpoint of a thread's root namespace as it is stored, followed through a run. In charge of knowing it from what
 // the run read and put, without asking; where it cannot be sure of all of it, it says nothing.
 
+import { spliced } from '../splices.ts'
 import type { Storage } from './executor.ts'
 import { joinLists } from './lists.ts'
 import type { CheckpointSink } from './saver.ts'
-import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
+import type { Blob, Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from './stored.ts'
 
 type Reads = Pick<Storage, 'checkpoint.get' | 'checkpoint.list'>
 
@@ -22,6 +23,8 @@ interface Value {
   /** A list: as it is stored whole, and what was added to it. */
   parts: Uint8Array[]
   chain?: Chain
+  /** Where other lists of the namespace stand in it; it has one part then. */
+  splices?: Splice[]
 }
 
 /** Begins with what is known of the thread, if anything is. */
@@ -45,13 +48,14 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
   }
   const follow = (put: CheckpointPut) => {
     if (put.checkpoint_ns !== '') return
-    for (const { channel, version, blob, list } of put.values) {
+    for (const { channel, version, blob, list, splices } of put.values) {
       const base = list?.base == null ? undefined : values.get(keyOf(channel, list.base))
       const size = blob.bytes.length
       if (list?.base != null && base?.chain === undefined) continue
       values.set(keyOf(channel, version), {
         type: blob.type,
         parts: [...(base?.parts ?? []), blob.bytes],
+        ...(splices && { splices }),
         ...(list && {
           chain: base?.chain
             ? { ...base.chain, position: list.position, added_bytes: base.chain.added_bytes + size }
@@ -62,6 +66,13 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
     if (whole.has(put.parent_checkpoint_id)) whole.add(put.checkpoint_id)
     // LangGraph goes on changing the checkpoint that it gave, for instance when it reads the state after the run.
     last = { ...put, checkpoint: copyOf(put.checkpoint) }
+  }
+  const isKnown = ({ splices = [] }: { splices?: Splice[] }) =>
+    splices.every(({ channel, version }) => values.has(keyOf(channel, version)))
+  // The root is part of no other namespace, so all lists that begin here are of the root.
+  const completed = ({ type, bytes }: Blob, splices: readonly Splice[] = []): Blob => {
+    const listOf = ({ channel, version }: Splice) => joinLists(values.get(keyOf(channel, version))?.parts ?? [])
+    return { type, bytes: spliced(bytes, splices, listOf) }
   }
   if (known) see(known)
 
@@ -93,11 +104,19 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
       const { values: _, ...put } = last
       const found = Object.entries(versionsOf(put.checkpoint)).flatMap(([channel, version]) => {
         const value = values.get(keyOf(channel, version))
-        if (value === undefined) return []
-        const { type, parts, chain } = value
-        return [{ channel, blob: { type, bytes: joinLists(parts) }, ...(chain && { chain }) }]
+        return value ? [{ channel, ...value }] : []
       })
-      return { ...put, values: found, writes: inOrder(writes.get(last.checkpoint_id) ?? []) }
+      const written = inOrder(writes.get(last.checkpoint_id) ?? [])
+      if (!found.every(isKnown) || !written.every(isKnown)) return undefined
+      return {
+        ...put,
+        values: found.map(({ channel, type, parts, chain, splices }) => ({
+          channel,
+          blob: completed({ type, bytes: joinLists(parts) }, splices),
+          ...(chain && { chain }),
+        })),
+        writes: written.map(({ splices, ...write }) => ({ ...write, blob: completed(write.blob, splices) })),
+      }
     },
   }
 }
@@ -119,8 +138,8 @@ const versionsOf = (checkpoint: Record<string, unknown>) => checkpoint.channel_v
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
 /** Writes as they are read back: a special one replaces the one before, a regular one never does. */
-function inOrder(puts: readonly WritesPut[]): StoredCheckpoint['writes'] {
-  const found = new Map<string, StoredCheckpoint['writes'][number]>()
+function inOrder(puts: readonly WritesPut[]): (StoredCheckpoint['writes'][number] & { splices?: Splice[] })[] {
+  const found = new Map<string, ReturnType<typeof inOrder>[number]>()
   for (const { task_id, task_path, writes } of puts) {
     for (const write of writes) {
       const key = `${task_id}\n${write.idx}`

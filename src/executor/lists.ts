@@ -1,49 +1,77 @@
-// What a saver remembers of the lists it has stored, so that a list that only grew is stored as what was added. In charge
-// of proving that nothing before has changed, also not in place; where it cannot prove that, the list is stored whole.
+// What a saver remembers of the lists it has stored and read, so that what is in them need not be stored again. In charge of
+// proving that nothing of a list has changed, also not in place; where it cannot prove that, it knows nothing of the list.
 
 import { types } from 'node:util'
 import { messageName } from './codec-write.ts'
 import type { Chain } from './stored.ts'
 
-/** A list as it is stored under a version. */
+/** A namespace of a thread. */
+export interface Place {
+  thread_id: string
+  checkpoint_ns: string
+}
+
+/** A list as it is stored under a version of its channel. */
 export interface StoredList {
+  checkpoint_ns: string
+  channel: string
   version: string
   chain: Chain
-  items: Kept[]
+  length: number
+  /** What all of it takes, encoded. */
+  bytes: number
 }
 
-/** How a list is to be stored: whole, or as what was added to a version that is stored already. */
-export interface Growth {
-  base: StoredList
-  added: unknown[]
-}
-
-/** Remembers lists by place (thread and namespace) and channel. One per saver. */
+/** Remembers the last list of each channel of each namespace. One per saver. */
 export interface ListMemory {
-  /** What was added to the remembered list; undefined where it is not known to have only grown. */
-  growth(place: string, channel: string, value: unknown): Growth | undefined
-  /** Remembers a list, as stored; `base` is what it grew from. Forgets the channel where it cannot. */
-  remember(place: string, channel: string, value: unknown, stored: Omit<StoredList, 'items'>, growth?: Growth): void
+  /** The channel's list, if this one is it with something added. */
+  grown(place: Place, channel: string, value: readonly unknown[]): StoredList | undefined
+  /** The longest list of these namespaces, of so many bytes at least, that this one begins with. */
+  beginning(threadId: string, namespaces: readonly string[], value: unknown[], minBytes: number): StoredList | undefined
+  /** Remembers a list; `bytes` are those of what stands behind the one it begins with. Forgets the channel where it cannot. */
+  remember(place: Place, channel: string, value: unknown[], stored: JustStored, begun?: StoredList): void
   clear(): void
+}
+
+type JustStored = Pick<StoredList, 'version' | 'chain' | 'bytes'>
+
+interface Remembered extends StoredList {
+  items: readonly Kept[]
 }
 
 /** Makes an empty memory. */
 export function createListMemory(): ListMemory {
-  const lists = new Map<string, StoredList>()
-  const key = (place: string, channel: string) => `${place}\n${channel}`
+  const places = new Map<string, Map<string, Remembered>>()
+  const listsAt = (threadId: string, namespace: string) => places.get(`${threadId}\n${namespace}`)
+  const begins = ({ items }: Remembered, value: readonly unknown[]) =>
+    value.length >= items.length && items.every((item, i) => isSame(value[i], item))
   return {
-    growth(place, channel, value) {
-      const base = lists.get(key(place, channel))
-      if (base === undefined || !isList(value) || value.length < base.items.length) return undefined
-      if (!base.items.every((item, i) => isSame(value[i], item))) return undefined
-      return { base, added: value.slice(base.items.length) }
+    grown({ thread_id, checkpoint_ns }, channel, value) {
+      const known = listsAt(thread_id, checkpoint_ns)?.get(channel)
+      return known && begins(known, value) ? known : undefined
     },
-    remember(place, channel, value, stored, growth) {
-      const added = isList(value) ? kept(growth?.added ?? value) : undefined
-      if (added === undefined) lists.delete(key(place, channel))
-      else lists.set(key(place, channel), { ...stored, items: [...(growth?.base.items ?? []), ...added] })
+    beginning(threadId, namespaces, value, minBytes) {
+      let best: Remembered | undefined
+      for (const namespace of namespaces) {
+        for (const known of listsAt(threadId, namespace)?.values() ?? []) {
+          if (known.bytes < minBytes || known.length <= (best?.length ?? 0)) continue
+          if (begins(known, value) && isList(value)) best = known
+        }
+      }
+      return best
     },
-    clear: () => lists.clear(),
+    remember({ thread_id, checkpoint_ns }, channel, value, stored, begun) {
+      const key = `${thread_id}\n${checkpoint_ns}`
+      const lists = places.get(key) ?? new Map<string, Remembered>()
+      places.set(key, lists)
+      const before = begun && listsAt(thread_id, begun.checkpoint_ns)?.get(begun.channel)
+      const added = kept(value.slice(before?.length ?? 0))
+      if (added === undefined) return void lists.delete(channel)
+      const items = before ? [...before.items, ...added] : added
+      const bytes = stored.bytes + (before?.bytes ?? 0)
+      lists.set(channel, { ...stored, checkpoint_ns, channel, length: items.length, bytes, items })
+    },
+    clear: () => places.clear(),
   }
 }
 

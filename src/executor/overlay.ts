@@ -1,9 +1,11 @@
 // Checkpoints that are not stored yet, over those that are: what a state update reads while it writes. Nothing reaches the
 // storage beneath it.
 
+import { spliced } from '../splices.ts'
 import type { Storage } from './executor.ts'
+import { joinLists } from './lists.ts'
 import type { CheckpointSink } from './saver.ts'
-import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
+import type { Blob, Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from './stored.ts'
 
 /** A storage that shows its own puts, and what was put, in order. */
 export interface Overlay {
@@ -23,6 +25,11 @@ export function createOverlay(base: Storage): Overlay {
   // of channels that it does not change.
   const values = new Map<string, Value>()
 
+  const whole = (blob: Blob, splices: readonly Splice[] = []): Blob => {
+    const listOf = ({ checkpoint_ns, channel, version }: Splice) =>
+      values.get(key(checkpoint_ns, channel, version)) as Value
+    return { type: blob.type, bytes: spliced(blob.bytes, splices, (splice) => listOf(splice).blob.bytes) }
+  }
   const learn = (stored: StoredCheckpoint): StoredCheckpoint => {
     const versions = stored.checkpoint.channel_versions as Record<string, string | number>
     for (const { channel, ...value } of stored.values)
@@ -46,7 +53,7 @@ export function createOverlay(base: Storage): Overlay {
     )
     if (added.length === 0) return stored
     const flat = added.flatMap(({ task_id, task_path, writes }) =>
-      writes.map((write) => ({ ...write, task_id, task_path })),
+      writes.map(({ splices, ...write }) => ({ ...write, blob: whole(write.blob, splices), task_id, task_path })),
     )
     const replaced = new Set(flat.map((write) => key(write.task_id, String(write.idx))))
     const kept = stored.writes.filter((write) => !replaced.has(key(write.task_id, String(write.idx))))
@@ -62,7 +69,9 @@ export function createOverlay(base: Storage): Overlay {
         for (const value of put.values) {
           const base = value.list?.base ?? null
           const of = (version: string) => key(put.checkpoint_ns, value.channel, version)
-          values.set(of(value.version), base === null ? whole(value) : grown(values.get(of(base)) as Value, value.blob))
+          const added = whole(value.blob, value.splices)
+          const known = base === null ? first(value, added) : grown(values.get(of(base)) as Value, added)
+          values.set(of(value.version), known)
         }
       },
       writes: async (put) => void writes.push(put),
@@ -80,29 +89,21 @@ export function createOverlay(base: Storage): Overlay {
         const stored = await base['checkpoint.get'](params)
         return stored && withWrites(learn(stored))
       },
+      'checkpoint.list': async (params) => (await base['checkpoint.list'](params)).map(learn),
     },
   }
 }
 
 type Value = Omit<StoredCheckpoint['values'][number], 'channel'>
 
-const whole = ({ version, blob, list }: CheckpointPut['values'][number]): Value =>
+const first = ({ version, blob, list }: CheckpointPut['values'][number], whole: Blob): Value =>
   list === undefined
-    ? { blob }
-    : { blob, chain: { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 } }
+    ? { blob: whole }
+    : { blob: whole, chain: { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 } }
 
 /** A list with what was added to it: both are JSON lists. */
 function grown({ blob, chain }: Value, { bytes }: Blob): Value {
-  const isEmpty = (list: Uint8Array) => list.length <= 2
-  const parts = [blob.bytes.subarray(1, -1), bytes.subarray(1, -1)]
-  const comma = isEmpty(blob.bytes) || isEmpty(bytes) ? '' : ','
-  const text = Buffer.concat([
-    Buffer.from('['),
-    parts[0] as Uint8Array,
-    Buffer.from(comma),
-    parts[1] as Uint8Array,
-    Buffer.from(']'),
-  ])
+  const text = joinLists([blob.bytes, bytes])
   const { position, added_bytes, ...start } = chain as Chain
   return {
     blob: { type: blob.type, bytes: text },

@@ -1,5 +1,5 @@
-// The checkpointer that graphs get. In charge of encoding channel values and writes, of version names, and of the metadata
-// that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
+// The checkpointer that graphs get. In charge of what is sent of channel values and writes (growth.ts encodes them), of version
+// names, and of the metadata that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
 // checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
 
 import { randomBytes } from 'node:crypto'
@@ -7,10 +7,10 @@ import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-
 import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
 import type { RunnableConfig } from './graph.ts'
+import { createGrowth } from './growth.ts'
 import type { LangChain } from './langchain.ts'
-import { createListMemory, isList } from './lists.ts'
 import { storedMetadata } from './metadata.ts'
-import type { Blob, Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
+import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
 import { isLeftOut, type View } from './view.ts'
 
 /** Where checkpoints go. Each promise resolves when the graph may go on. */
@@ -49,12 +49,6 @@ type PendingWrite = { task_id: string; task_path: string; idx: number; channel: 
 
 const TASKS = '__pregel_tasks'
 
-/** What may be added to a short list before it is stored whole again, in bytes: less would be too often. */
-const CHAIN_SLACK = 16_384
-
-/** Parts of this size, in bytes, take little longer to be read than the list in one piece. */
-const PART_SIZE = 256
-
 // Indexes of special channels, as every LangGraph checkpointer has them.
 const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }
 
@@ -64,7 +58,7 @@ export function createSaver(deps: SaverDeps): Saver {
   // Short, because every checkpoint names many versions; of letters and digits, because text is compared by the rules of languages.
   const fork = randomBytes(6).toString('base64url').replace(/[-_]/g, '0')
   const touched = new Set<string>()
-  const lists = createListMemory()
+  const growth = createGrowth(codec)
   let latest: CheckpointTuple | undefined
   let latestWrites = new Map<string, Map<string, PendingWrite>>()
   let failure: Error | undefined
@@ -106,7 +100,7 @@ export function createSaver(deps: SaverDeps): Saver {
       return read(whole, view, latest)
     }
     const tuple = tupleOf(stored, values, codec)
-    if (!deps.view) rememberLists(stored, tuple)
+    if (!deps.view) growth.saw(stored, tuple.checkpoint.channel_values)
     // Before format 4, what was sent to nodes stood with the parent's writes instead of in a channel of its own.
     if (Number(tuple.checkpoint.v) < 4 && tuple.parentConfig) {
       const sends =
@@ -118,17 +112,6 @@ export function createSaver(deps: SaverDeps): Saver {
       tuple.checkpoint.channel_versions[TASKS] = versions.at(-1) ?? nextVersion(undefined)
     }
     return tuple
-  }
-
-  const rememberLists = ({ thread_id, checkpoint_ns, values }: StoredCheckpoint, { checkpoint }: CheckpointTuple) => {
-    for (const { channel, chain } of values) {
-      const version = String(checkpoint.channel_versions[channel])
-      if (chain)
-        lists.remember(placeOf(thread_id, checkpoint_ns), channel, checkpoint.channel_values[channel], {
-          version,
-          chain,
-        })
-    }
   }
 
   async function* list(config: RunnableConfig, options: ListOptions = {}): AsyncGenerator<CheckpointTuple> {
@@ -176,11 +159,12 @@ export function createSaver(deps: SaverDeps): Saver {
     if (thread_id === undefined) throw new Error('A checkpoint needs "thread_id" in config.configurable.')
     const { channel_values, ...rest } = checkpoint
     const values = guarded(() =>
-      Object.entries(newVersions)
-        .filter(([channel]) => Object.hasOwn(channel_values, channel))
-        .map(([channel, version]) =>
-          encodeValue(placeOf(thread_id, checkpoint_ns), channel, String(version), channel_values[channel]),
-        ),
+      growth.values(
+        { thread_id, checkpoint_ns },
+        Object.entries(newVersions)
+          .filter(([channel]) => Object.hasOwn(channel_values, channel))
+          .map(([channel, version]) => [channel, String(version), channel_values[channel]]),
+      ),
     )
     const stored = storedMetadata({ ...deps.metadata, ...config.metadata }, metadata)
     touched.add(checkpoint_ns)
@@ -201,30 +185,6 @@ export function createSaver(deps: SaverDeps): Saver {
     return next
   }
 
-  /** A list that only grew is stored as what was added. */
-  const encodeValue = (
-    place: string,
-    channel: string,
-    version: string,
-    value: unknown,
-  ): CheckpointPut['values'][number] => {
-    const where = `channel "${channel}"`
-    const growth = lists.growth(place, channel, value)
-    if (growth === undefined || isCrumbled(growth.base.chain)) {
-      const blob = codec.encode(value, where)
-      if (!isList(value)) return { channel, version, blob }
-      const chain = { id: version, position: 0, whole_bytes: blob.bytes.length, added_bytes: 0 }
-      lists.remember(place, channel, value, { version, chain })
-      return { channel, version, blob, list: { chain: version, position: 0, base: null } }
-    }
-    const { base, added } = growth
-    const blob = codec.encode(added, where)
-    const { id, position, added_bytes } = base.chain
-    const chain = { ...base.chain, position: position + 1, added_bytes: added_bytes + blob.bytes.length }
-    lists.remember(place, channel, value, { version, chain }, growth)
-    return { channel, version, blob, list: { chain: id, position: chain.position, base: base.version } }
-  }
-
   const putWrites = async (
     config: RunnableConfig,
     writes: [string, unknown][],
@@ -235,11 +195,9 @@ export function createSaver(deps: SaverDeps): Saver {
     if (thread_id === undefined || checkpoint_id === undefined)
       throw new Error('Writes need "thread_id" and "checkpoint_id" in config.configurable.')
     const encoded = guarded(() =>
-      writes.map(([channel, value], i) => ({
-        idx: SPECIAL[channel] ?? i,
-        channel,
-        blob: codec.encode(value, `channel "${channel}"`),
-      })),
+      writes.map(([channel, value], i) =>
+        growth.write({ thread_id, checkpoint_ns }, SPECIAL[channel] ?? i, channel, value),
+      ),
     )
     touched.add(checkpoint_ns)
     if (checkpoint_ns === '') {
@@ -285,7 +243,7 @@ export function createSaver(deps: SaverDeps): Saver {
     }
     override async deleteThread(threadId: string) {
       if (!sink.deleteThread) throw new Error('A graph cannot delete its thread: use the API.')
-      lists.clear()
+      growth.clear()
       await sink.deleteThread(threadId)
     }
     override getNextVersion(current: string | undefined) {
@@ -297,12 +255,6 @@ export function createSaver(deps: SaverDeps): Saver {
     latest: () => latest && { ...latest, pendingWrites: inOrder(latestWrites.get(latest.checkpoint.id)) },
   }
 }
-
-/** Whether a list is to be stored whole again: its parts are small and many, and take more than twice the place of the whole. */
-const isCrumbled = ({ position, whole_bytes, added_bytes }: Chain): boolean =>
-  added_bytes < position * PART_SIZE && added_bytes > 2 * whole_bytes + CHAIN_SLACK
-
-const placeOf = (threadId: string, namespace: string): string => `${threadId}\n${namespace}`
 
 interface ListOptions {
   limit?: number

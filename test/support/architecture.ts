@@ -33,6 +33,7 @@ const layerOfFile: Record<string, string> = {
   failpoints: 'config',
   changes: 'config',
   pieces: 'config',
+  splices: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',
   'langgraph-webhooks': 'config',
@@ -191,8 +192,8 @@ function cycles(graph: ReadonlyMap<string, readonly string[]>): string[] {
 }
 
 function layerOf(path: string): string {
-  // The executor protocol is data that the layers on both sides of it know.
-  if (path === 'src/executor/protocol.ts') return 'protocol'
+  // The executor protocol, and what is stored, are data that the layers on both sides of it know.
+  if (path === 'src/executor/protocol.ts' || path === 'src/executor/stored.ts') return 'protocol'
   const [first = '', ...rest] = path.replace(/^src\//, '').split('/')
   if (rest.length > 0) return first
   const name = first.replace(/\.[cm]?tsx?$/, '')

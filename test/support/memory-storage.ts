@@ -2,9 +2,10 @@
 
 import type { RunSink, Storage } from '../../src/executor/executor.ts'
 import type { StoreOp, StreamEvent } from '../../src/executor/protocol.ts'
-import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from '../../src/executor/stored.ts'
+import type { Blob, Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from '../../src/executor/stored.ts'
+import { spliced } from '../../src/splices.ts'
 
-type Blob = StoredCheckpoint['values'][number]['blob']
+type Value = CheckpointPut['values'][number]
 
 export interface MemoryStorage {
   storage: Storage
@@ -21,20 +22,41 @@ const address = (...parts: string[]) => JSON.stringify(parts)
 
 export function createMemoryStorage(): MemoryStorage {
   const puts = new Map<string, CheckpointPut>()
-  const values = new Map<string, CheckpointPut['values'][number]>()
+  const values = new Map<string, Value>()
   const writes = new Map<string, Map<string, WritesPut['writes'][number] & { task_id: string; task_path: string }>>()
   const items = new Map<string, { value: Record<string, unknown>; created_at: string; updated_at: string }>()
   const calls: Record<string, number> = {}
 
+  /** A blob with the lists that begin in it. */
+  const complete = (thread: string, { type, bytes }: Blob, splices: readonly Splice[] = []): Blob => {
+    const listOf = ({ checkpoint_ns, channel, version }: Splice) =>
+      whole(thread, checkpoint_ns, values.get(address(thread, checkpoint_ns, channel, version)) as Value).blob.bytes
+    return { type, bytes: spliced(bytes, splices, listOf) }
+  }
+  /** A value, put together from what each version added where it is a list. */
+  const whole = (thread: string, namespace: string, value: Value): { blob: Blob; chain?: Chain } => {
+    if (value.list === undefined) return { blob: complete(thread, value.blob, value.splices) }
+    const items: unknown[] = []
+    const chain = { id: value.list.chain, position: value.list.position, whole_bytes: 0, added_bytes: 0 }
+    for (let part: Value | undefined = value; part !== undefined; ) {
+      const { bytes } = complete(thread, part.blob, part.splices)
+      items.unshift(...(JSON.parse(Buffer.from(bytes).toString()) as unknown[]))
+      const base: string | null = part.list?.base ?? null
+      chain[base === null ? 'whole_bytes' : 'added_bytes'] += part.blob.bytes.length
+      part = base === null ? undefined : values.get(address(thread, namespace, value.channel, base))
+    }
+    return { blob: { type: value.blob.type, bytes: Buffer.from(JSON.stringify(items)) }, chain }
+  }
   const stored = (put: CheckpointPut): StoredCheckpoint => {
     const versions = put.checkpoint.channel_versions as Record<string, string>
     const found = Object.entries(versions).flatMap(([channel, version]) => {
-      const at = (of: string) => values.get(address(put.thread_id, put.checkpoint_ns, channel, of))
-      const value = at(String(version))
+      const value = values.get(address(put.thread_id, put.checkpoint_ns, channel, String(version)))
       if (value === undefined) return []
-      return value.list ? [{ channel, ...whole(value, at) }] : [{ channel, blob: value.blob }]
+      return [{ channel, ...whole(put.thread_id, put.checkpoint_ns, value) }]
     })
-    const pending = [...(writes.get(address(put.thread_id, put.checkpoint_ns, put.checkpoint_id))?.values() ?? [])]
+    const pending = [...(writes.get(address(put.thread_id, put.checkpoint_ns, put.checkpoint_id))?.values() ?? [])].map(
+      ({ splices, ...write }) => ({ ...write, blob: complete(put.thread_id, write.blob, splices) }),
+    )
     pending.sort((a, b) =>
       a.task_path !== b.task_path
         ? a.task_path < b.task_path
@@ -101,22 +123,6 @@ export function createMemoryStorage(): MemoryStorage {
     },
     checkpoints: inThread,
   }
-}
-
-/** A list put together from what each version added. */
-function whole(
-  value: CheckpointPut['values'][number],
-  at: (version: string) => CheckpointPut['values'][number] | undefined,
-): { blob: Blob; chain: Chain } {
-  const items: unknown[] = []
-  const chain = { id: value.list?.chain ?? '', position: value.list?.position ?? 0, whole_bytes: 0, added_bytes: 0 }
-  for (let part: typeof value | undefined = value; part !== undefined; ) {
-    items.unshift(...(JSON.parse(Buffer.from(part.blob.bytes).toString()) as unknown[]))
-    const base: string | null = part.list?.base ?? null
-    chain[base === null ? 'whole_bytes' : 'added_bytes'] += part.blob.bytes.length
-    part = base === null ? undefined : at(base)
-  }
-  return { blob: { type: value.blob.type, bytes: Buffer.from(JSON.stringify(items)) }, chain }
 }
 
 function storeOp(
