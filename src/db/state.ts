@@ -59,6 +59,13 @@ export async function lock(tx: Db, id: string, visible: Sql): Promise<string | n
   return now?.latest ?? null
 }
 
+/** Throws `checkpoint_not_found` where the thread has no such checkpoint in any namespace. */
+export async function assertCheckpoint(tx: Db, id: string, checkpointId: string): Promise<void> {
+  const found = await tx.rows(sql`
+    select 1 from checkpoints where thread_id = ${id}::uuid and checkpoint_id = ${checkpointId} limit 1`)
+  if (!found.length) throw new ApiError('checkpoint_not_found', `The thread has no checkpoint ${checkpointId}.`)
+}
+
 /** Writes on the locked thread what the change left it with. The epoch moves on: who ran on the thread before no longer
  *  knows its state. */
 export const settle = (tx: Db, id: string, state: FinalState): Promise<unknown> => {

@@ -33,7 +33,7 @@ export function configOf(subject: state.StateSubject): StateConfig {
 }
 
 /** Applies updates to a thread's state, at its latest or the given checkpoint. Throws `thread_not_found`, `thread_busy`,
- *  `graph_has_no_state`, and what the graph says of the update. */
+ *  `graph_has_no_state`, `checkpoint_not_found` where it was pruned meanwhile, and what the graph says of the update. */
 export async function updateState(
   deps: Deps,
   change: { thread_id: string; checkpoint?: CheckpointRef | undefined; supersteps: Supersteps; visible: Sql },
@@ -55,8 +55,9 @@ export async function updateState(
     })
     const stored = await deps.db.tx(async (tx) => {
       const now = await state.lock(tx, thread_id, visible)
-      // A fork does not build on the latest checkpoint, so it does not matter that there is a newer one.
+      // A fork does not build on the latest checkpoint, so it does not matter that there is a newer one; only that its own is there.
       if (checkpoint?.checkpoint_id === undefined && now !== before) return false
+      if (checkpoint?.checkpoint_id !== undefined) await state.assertCheckpoint(tx, thread_id, checkpoint.checkpoint_id)
       await store(tx, thread_id, made)
       return true
     })

@@ -25,6 +25,17 @@ const createEcho = (gates: Gates) =>
     .compile()
 const GATE = 'gate'
 
+/** What it says last decides about its end, at a gate if it was told that one is there. */
+const createDecider = (gates: Gates) =>
+  new StateGraph(MessagesAnnotation)
+    .addNode('say', () => ({ messages: [new AIMessage('said')] }))
+    .addEdge(START, 'say')
+    .addConditionalEdges('say', async ({ messages }) => {
+      if (said(messages).includes(GATE)) await gates.pass(said(messages), undefined)
+      return END
+    })
+    .compile()
+
 type Content = { content: string }
 type History = Awaited<ReturnType<Client['threads']['getHistory']>>
 
@@ -61,7 +72,7 @@ eachStack((stack) => {
   const gates = createGates()
   let server: TestServer
   beforeAll(async () => {
-    server = await stack.heddle({ graphs: { echo: createEcho(gates) } })
+    server = await stack.heddle({ graphs: { echo: createEcho(gates), decider: createDecider(gates) } })
   })
   const turns = (count: number) =>
     Array.from({ length: count }, (_, i) => `turn ${i} ${randomBytes(250).toString('hex')}`)
@@ -126,5 +137,22 @@ eachStack((stack) => {
     expect((await storage(id)).pending_writes.bytes).toBe(0)
     // The copy has all that it needs.
     expect(shown(await history(copy.thread_id)).slice(-6)).toEqual(meant([first, second]))
+  })
+
+  test('a change of the state from a checkpoint that is pruned meanwhile is refused, and the thread is as the prune left it', async () => {
+    const { threads, runs } = server.client
+    const { thread_id: id } = await threads.create()
+    for (const content of turns(2)) await runs.wait(id, 'decider', { input: { messages: [{ role: 'user', content }] } })
+    const [latest, , , older] = await threads.getHistory(id)
+    const held = `${GATE} ${id}`
+    const change = { values: { messages: [{ role: 'ai', content: held }] }, as_node: 'say' }
+    const checkpoint_id = older?.checkpoint.checkpoint_id
+    const changing = server.request('POST', `/threads/${id}/state`, { ...change, checkpoint_id })
+    await gates.reached(held)
+    await server.request('POST', '/threads/prune', { thread_ids: [id], strategy: 'keep_latest' })
+    gates.open(held)
+    const answer = await changing
+    expect([answer.status, await answer.json()]).toMatchObject([404, { code: 'checkpoint_not_found' }])
+    expect((await threads.getHistory(id)).map(({ values }) => values)).toEqual([latest?.values])
   })
 })
