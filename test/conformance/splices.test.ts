@@ -300,6 +300,17 @@ describe.each(kinds.flatMap((kind) => [false, true].map((sealed) => ({ kind, sea
       // Whole, the 70 lists would take 1 MB.
       expect((await size()) - before).toBeLessThan(100_000)
       expect(await thread.read()).toEqual(thread.all())
+      // Where a list belongs cannot be changed in the database unnoticed.
+      for (const table of [sql`checkpoint_values`, sql`checkpoint_writes`]) {
+        const change = (from: string, to: string) =>
+          db.rows(
+            sql`update ${table} set splices = replace(splices, ${from}, ${to}) where thread_id = ${thread.thread_id}`,
+          )
+        await change(',"items",', ', "items",')
+        if (sealed) await expect(thread.read()).rejects.toMatchObject({ code: 'cannot_decrypt' })
+        await change(', "items",', ',"items",')
+      }
+      expect(await thread.read()).toEqual(thread.all())
     })
   },
 )
