@@ -24,24 +24,20 @@ const CHAIN_SLACK = 16_384
 /** Parts of this size, in bytes, take little longer to be read than the list in one piece. */
 const PART_SIZE = 256
 
-/** A beginning of fewer bytes is stored again: naming it would take half of that. */
-const MIN_BEGINNING = 256
-
 /** Remembers nothing yet. */
 export function createGrowth(codec: Codec): Growth {
   const lists = createListMemory()
 
   /** Encodes a value without what its lists begin with. */
   const apart = ({ thread_id, checkpoint_ns }: Place, channel: string, value: unknown) => {
+    if (!lists.hasBeginnings()) return { blob: codec.encode(value, where(channel)) }
     const namespaces = [...above(checkpoint_ns), checkpoint_ns]
-    return codec.encodeApart(value, where(channel), (list) =>
-      lists.beginning(thread_id, namespaces, list, MIN_BEGINNING),
-    )
+    return codec.encodeApart(value, where(channel), (list) => lists.beginning(thread_id, namespaces, list))
   }
 
   const wholeList = (place: Place, channel: string, version: string, value: unknown[]) => {
     // Only those of other namespaces, so that putting a list together takes no more steps than namespaces have levels.
-    const begun = lists.beginning(place.thread_id, above(place.checkpoint_ns), value, MIN_BEGINNING)
+    const begun = lists.beginning(place.thread_id, above(place.checkpoint_ns), value)
     const blob = codec.encode(value.slice(begun?.length ?? 0), where(channel))
     const bytes = blob.bytes.length
     const chain = { id: version, position: 0, whole_bytes: bytes, added_bytes: 0 }
@@ -70,15 +66,15 @@ export function createGrowth(codec: Codec): Growth {
 
   return {
     values(place, values) {
-      const isGrowing = ([channel, , value]: (typeof values)[number]) => channel !== TASKS && isList(value)
-      // What was sent to nodes begins with the lists of the step before: it was made before reducers gave ids to what is new.
-      const others = values.filter((one) => !isGrowing(one))
-      return [
-        ...others.map(([channel, version, value]) => ({ channel, version, ...apart(place, channel, value) })),
-        ...values
-          .filter(isGrowing)
-          .map(([channel, version, value]) => list(place, channel, version, value as unknown[])),
-      ]
+      const growing: [string, string, unknown[]][] = []
+      const encoded: CheckpointPut['values'] = []
+      for (const [channel, version, value] of values) {
+        if (channel !== TASKS && isList(value)) growing.push([channel, version, value])
+        else encoded.push({ channel, version, ...apart(place, channel, value) })
+      }
+      // After the others: what was sent to nodes was made before reducers gave ids to what is new, and begins with the lists before.
+      for (const [channel, version, value] of growing) encoded.push(list(place, channel, version, value))
+      return encoded
     },
     write(place, idx, channel, value) {
       // A special write may be replaced, and be restored when its run is rolled back.

@@ -26,8 +26,10 @@ export interface StoredList {
 export interface ListMemory {
   /** The channel's list, if this one is it with something added. */
   grown(place: Place, channel: string, value: readonly unknown[]): StoredList | undefined
-  /** The longest list of these namespaces, of so many bytes at least, that this one begins with. */
-  beginning(threadId: string, namespaces: readonly string[], value: unknown[], minBytes: number): StoredList | undefined
+  /** The longest list of these namespaces that this one begins with, if that is worth naming. */
+  beginning(threadId: string, namespaces: readonly string[], value: unknown[]): StoredList | undefined
+  /** Whether there is any list that is worth naming. */
+  hasBeginnings(): boolean
   /** Remembers a list; `bytes` are those of what stands behind the one it begins with. Forgets the channel where it cannot. */
   remember(place: Place, channel: string, value: unknown[], stored: JustStored, begun?: StoredList): void
   clear(): void
@@ -39,8 +41,12 @@ interface Remembered extends StoredList {
   items: readonly Kept[]
 }
 
+/** A beginning of fewer bytes is stored again: naming it would take half of that. */
+const MIN_BEGINNING = 256
+
 /** Makes an empty memory. */
 export function createListMemory(): ListMemory {
+  let hasBeginnings = false
   const places = new Map<string, Map<string, Remembered>>()
   const listsAt = (threadId: string, namespace: string) => places.get(`${threadId}\n${namespace}`)
   const begins = ({ items }: Remembered, value: readonly unknown[]) =>
@@ -50,16 +56,17 @@ export function createListMemory(): ListMemory {
       const known = listsAt(thread_id, checkpoint_ns)?.get(channel)
       return known && begins(known, value) ? known : undefined
     },
-    beginning(threadId, namespaces, value, minBytes) {
+    beginning(threadId, namespaces, value) {
       let best: Remembered | undefined
       for (const namespace of namespaces) {
         for (const known of listsAt(threadId, namespace)?.values() ?? []) {
-          if (known.bytes < minBytes || known.length <= (best?.length ?? 0)) continue
+          if (known.bytes < MIN_BEGINNING || known.length <= (best?.length ?? 0)) continue
           if (begins(known, value) && isList(value)) best = known
         }
       }
       return best
     },
+    hasBeginnings: () => hasBeginnings,
     remember({ thread_id, checkpoint_ns }, channel, value, stored, begun) {
       const key = `${thread_id}\n${checkpoint_ns}`
       const lists = places.get(key) ?? new Map<string, Remembered>()
@@ -69,6 +76,7 @@ export function createListMemory(): ListMemory {
       if (added === undefined) return void lists.delete(channel)
       const items = before ? [...before.items, ...added] : added
       const bytes = stored.bytes + (before?.bytes ?? 0)
+      hasBeginnings ||= bytes >= MIN_BEGINNING
       lists.set(channel, { ...stored, checkpoint_ns, channel, length: items.length, bytes, items })
     },
     clear: () => places.clear(),
