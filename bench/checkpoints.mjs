@@ -8,6 +8,7 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { AIMessage, HumanMessage } from "@langchain/core/messages";
+import { END, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
 import { emptyCheckpoint, uuid6 } from "@langchain/langgraph-checkpoint";
 import { PostgresSaver } from "@langchain/langgraph-checkpoint-postgres";
 import pg from "pg";
@@ -34,6 +35,16 @@ const turns = Number(args.turns);
 const PUTS = 100;
 const pool = new pg.Pool({ connectionString: args.postgres, max: 4 });
 const reset = () => pool.query("drop schema if exists public cascade; create schema public");
+/** The graph that is run, and what it is called: by itself, and as a node of another, which is given the list and returns it. */
+const graphs = {
+  echo: (options) => builders.echo.compile(options),
+  "echo in a graph": (options) =>
+    new StateGraph(MessagesAnnotation)
+      .addNode("inner", builders.echo.compile())
+      .addEdge(START, "inner")
+      .addEdge("inner", END)
+      .compile(options),
+};
 const text = (turn, size) => `turn ${turn} `.padEnd(size, "x");
 const messages = (count) =>
   Array.from({ length: count }, (_, i) =>
@@ -68,11 +79,11 @@ async function timePuts(saver, thread_id) {
   return summary(times).p50_ms;
 }
 
-async function stock(size) {
+async function stock(name, size) {
   await reset();
   const saver = new PostgresSaver(pool);
   await saver.setup();
-  const graph = builders.echo.compile({ checkpointer: saver });
+  const graph = graphs[name]({ checkpointer: saver });
   const thread = { configurable: { thread_id: v7() } };
   let said = 0;
   for (let turn = 1; turn <= turns; turn++) {
@@ -85,11 +96,10 @@ async function stock(size) {
   return { said, bytes: Number(rows[0].bytes), put_p50_ms: await timePuts(saver, v7()) };
 }
 
-async function heddle(size) {
+async function heddle(name, size) {
   await reset();
   const server = await createHeddle({
-    graphs: { echo: "graphs/graphs.mjs:echo" },
-    projectDir: import.meta.dirname,
+    graphs: { graph: graphs[name]() },
     database: { uri: args.postgres },
   });
   const ask = async (path, body) => {
@@ -103,7 +113,7 @@ async function heddle(size) {
   let said = 0;
   for (let turn = 1; turn <= turns; turn++) {
     const input = { messages: [{ role: "user", content: text(turn, size) }] };
-    const { messages } = await ask(`/threads/${thread_id}/runs/wait`, { assistant_id: "echo", input });
+    const { messages } = await ask(`/threads/${thread_id}/runs/wait`, { assistant_id: "graph", input });
     said += messages.slice(-2).reduce((sum, { content }) => sum + content.length, 0);
   }
   const { total_bytes: bytes } = await ask(`/threads/${thread_id}/storage`);
@@ -132,10 +142,15 @@ async function heddlePuts() {
 }
 
 const rows = [];
-for (const size of [500, 2_000]) {
-  const theirs = await stock(size);
-  const ours = await heddle(size);
+for (const [graph, size] of [
+  ["echo", 500],
+  ["echo", 2_000],
+  ["echo in a graph", 500],
+]) {
+  const theirs = await stock(graph, size);
+  const ours = await heddle(graph, size);
   rows.push({
+    graph,
     turns,
     said_per_turn: Math.round(ours.said / turns),
     stock_bytes: theirs.bytes,

@@ -142,7 +142,7 @@ ${table}${
     : `
 ## Checkpoints
 
-The echo graph for that many turns on one thread, with Heddle's saver and with the stock Postgres saver: bytes of checkpoints, values and
+The graph for that many turns on one thread, with Heddle's saver and with the stock Postgres saver: bytes of checkpoints, values and
 writes; and the time of one put on such a thread, until it is durable (\`checkpoints.mjs\`).
 
 | ${Object.keys(checkpoints[0] ?? {}).join(' | ')} |
