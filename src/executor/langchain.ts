@@ -10,9 +10,11 @@ import type * as Documents from '@langchain/core/documents'
 import type * as Messages from '@langchain/core/messages'
 import type * as Outputs from '@langchain/core/outputs'
 import type * as PromptValues from '@langchain/core/prompt_values'
+import type * as Singletons from '@langchain/core/singletons'
 import type * as LangGraph from '@langchain/langgraph'
 import type * as Checkpoint from '@langchain/langgraph-checkpoint'
 import { resolve } from 'import-meta-resolve'
+import { lightenUntraced } from './untraced.ts'
 
 /** The modules whose classes cross the executor's border. One value per copy of the packages. */
 export interface LangChain {
@@ -60,6 +62,8 @@ async function load(find: Find): Promise<LangChain> {
     get<typeof PromptValues>('@langchain/core/prompt_values'),
     get<typeof Callbacks>('@langchain/core/callbacks/base'),
   ])
+  const { AsyncLocalStorageProviderSingleton } = await get<typeof Singletons>('@langchain/core/singletons')
+  lightenUntraced(AsyncLocalStorageProviderSingleton)
   const version = versionAt(find('@langchain/langgraph'))
   return { messages, documents, outputs, promptValues, callbacks, langgraph, checkpoint, version, module: get }
 }
