@@ -5,7 +5,7 @@ import type { StreamEvent } from './protocol.ts'
 
 /** Events on their way to the server. */
 export interface EventBatch {
-  /** An urgent event that comes after a pause does not wait for others. */
+  /** An urgent event does not wait for others after a pause, and hardly otherwise. */
   add(event: string, data: string, urgent?: boolean): void
   /** A promise while the server is behind; undefined when there is room. */
   room(): Promise<void> | undefined
@@ -15,7 +15,9 @@ export interface EventBatch {
 
 const MAX_CHARS = 64 * 1024
 /** A turn may be long: a model that never waits streams all its tokens in one, and the first must not wait for the last. */
-const MAX_MS = 1
+const URGENT_MS = 1
+/** So may a graph that never waits; but each frame on its own makes the server write and commit on its own. */
+const MAX_MS = 10
 
 /** Sends at the end of the turn in which the first event came, or when 64 Ki characters are gathered. */
 export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
@@ -51,7 +53,7 @@ export function createEventBatch(port: Pick<RunPort, 'events'>): EventBatch {
       events.push({ event, data })
       chars += data.length
       if (chars > MAX_CHARS) send()
-      else if (now - since > MAX_MS) send({ now: true })
+      else if (now - since > (urgent ? URGENT_MS : MAX_MS)) send({ now: true })
       else timer ??= setImmediate(() => send())
     },
     room: () => behind,
