@@ -44,11 +44,26 @@ interface Remembered extends StoredList {
 /** A beginning of fewer bytes is stored again: naming it would take half of that. */
 const MIN_BEGINNING = 256
 
+/** Of how many namespaces lists are remembered, those that were looked at last: a run may call a subgraph thousands of times. */
+const MAX_PLACES = 100
+
 /** Makes an empty memory. */
 export function createListMemory(): ListMemory {
   let hasBeginnings = false
   const places = new Map<string, Map<string, Remembered>>()
-  const listsAt = (threadId: string, namespace: string) => places.get(`${threadId}\n${namespace}`)
+  const listsAt = (threadId: string, namespace: string): Map<string, Remembered> | undefined => {
+    const key = `${threadId}\n${namespace}`
+    const lists = places.get(key)
+    if (lists && places.delete(key)) places.set(key, lists)
+    return lists
+  }
+  const newListsAt = (threadId: string, namespace: string): Map<string, Remembered> => {
+    const [oldest] = places.keys()
+    if (places.size >= MAX_PLACES) places.delete(oldest as string)
+    const lists = new Map<string, Remembered>()
+    places.set(`${threadId}\n${namespace}`, lists)
+    return lists
+  }
   const begins = ({ items }: Remembered, value: readonly unknown[]) =>
     value.length >= items.length && items.every((item, i) => isSame(value[i], item))
   return {
@@ -68,10 +83,8 @@ export function createListMemory(): ListMemory {
     },
     hasBeginnings: () => hasBeginnings,
     remember({ thread_id, checkpoint_ns }, channel, value, stored, begun) {
-      const key = `${thread_id}\n${checkpoint_ns}`
-      const lists = places.get(key) ?? new Map<string, Remembered>()
-      places.set(key, lists)
       const before = begun && listsAt(thread_id, begun.checkpoint_ns)?.get(begun.channel)
+      const lists = listsAt(thread_id, checkpoint_ns) ?? newListsAt(thread_id, checkpoint_ns)
       const added = kept(value.slice(before?.length ?? 0))
       if (added === undefined) return void lists.delete(channel)
       const items = before ? [...before.items, ...added] : added
