@@ -57,8 +57,9 @@ async function hold(bench: Bench, more: { suspect?: boolean } = {}) {
   const here = join(folder, crypto.randomUUID())
   const gate = join(folder, crypto.randomUUID())
   const handle = bench.executor.run(bench.job('graph', { input: { here, gate } }, more), bench.sink())
-  // For a moment it is there and empty.
-  const pid = await until('the node waits', () => existsSync(here) && (Number(readFileSync(here, 'utf8')) || undefined))
+  // For a moment it is there and empty. Seven processes may be starting at once.
+  const written = () => existsSync(here) && (Number(readFileSync(here, 'utf8')) || undefined)
+  const pid = await until('the node waits', written, 25_000)
   const go = async () => {
     writeFileSync(gate, '')
     return valuesOf(await handle.outcome)
