@@ -1,7 +1,7 @@
 // Lists that grew, put together from their parts. In charge of the way from a version back to the one that is stored whole, also
 // where that one begins with a list of another namespace.
 
-import type { Blob, Chain, Splice } from '../executor/stored.ts'
+import type { Blob, Chain, StoredSplice } from '../executor/stored.ts'
 import { spliced } from '../splices.ts'
 import type { Db } from './db.ts'
 import { names, openBlob } from './seal.ts'
@@ -34,7 +34,7 @@ export const chainRows = (chains: Sql): Sql => sql`
   group by p.thread_id, p.checkpoint_ns, p.channel, p.chain`
 
 /** Which list: that of a channel in a namespace. */
-type Which = Pick<Splice, 'checkpoint_ns' | 'channel' | 'version'>
+type Which = Pick<StoredSplice, 'checkpoint_ns' | 'channel' | 'version'>
 
 interface Part {
   base: string | null
@@ -42,7 +42,7 @@ interface Part {
   size: number
   type: string
   bytes: Uint8Array
-  splices: Splice[]
+  splices: StoredSplice[]
 }
 
 /** Lists of a thread, as far as their parts are known. */
@@ -51,9 +51,9 @@ export interface Lists {
   /** A list as it is stored; throws where a part of it is not known. */
   list(which: Which): { blob: Blob; chain: Chain }
   /** A value or a write with the lists that begin in it. */
-  whole(blob: Blob, splices: readonly Splice[]): Blob
+  whole(blob: Blob, splices: readonly StoredSplice[]): Blob
   /** Reads the lists that these begin with, and those that they begin with in turn; false where one is not there. */
-  fetch(splices: readonly Splice[]): Promise<boolean>
+  fetch(splices: readonly StoredSplice[]): Promise<boolean>
 }
 
 /** Knows none yet. */
@@ -102,7 +102,7 @@ export function createLists(db: Db, threadId: string): Lists {
   }
 
   /** What of these lists, and of those that they begin with, is not known. */
-  const unknown = (splices: readonly Splice[]): Which[] => {
+  const unknown = (splices: readonly StoredSplice[]): Which[] => {
     const found: Which[] = []
     const seen = new Set<string>()
     const visit = ({ checkpoint_ns, channel, version }: Which) => {

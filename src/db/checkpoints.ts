@@ -2,7 +2,7 @@
 // here. Writing is in db/journal.ts.
 
 import type { GuestCalls } from '../executor/protocol.ts'
-import type { Blob, LeaveOut, Splice, StoredCheckpoint } from '../executor/stored.ts'
+import type { Blob, LeaveOut, StoredCheckpoint, StoredSplice } from '../executor/stored.ts'
 import { type ChainRow, chainRows, createLists } from './chains.ts'
 import type { Db } from './db.ts'
 import { restore } from './excerpts.ts'
@@ -120,7 +120,7 @@ async function readOnce(
 ): Promise<StoredCheckpoint[] | undefined> {
   const rows = await db.rows<Row>(statement(chosen, history_of, leave_out))
   const lists = createLists(db, thread_id)
-  const splices: Splice[] = []
+  const splices: StoredSplice[] = []
   for (const row of rows) {
     if (row.kind === 'chain') lists.learn(row as Row & ChainRow)
     if (row.splices !== null && row.type !== null) splices.push(...splicesOf(row.splices))

@@ -148,7 +148,8 @@ async function keepLatest(tx: Db, ids: readonly string[]): Promise<void> {
       (c.checkpoint_id <> l.checkpoint_id and coalesce(l.metadata -> 'counters_since_delta_snapshot', '{}') = '{}')
       or (position(':' in l.checkpoint_ns) > 0 and l.metadata -> 'parents' ->> '' <> root.checkpoint_id))`)
   await collect(tx, ids)
-  await tx.rows(sql`update threads set expires_at = ${renewedExpiry} where thread_id ${mine}`)
+  // Who read the state before may build on what is gone.
+  await tx.rows(sql`update threads set expires_at = ${renewedExpiry}, epoch = epoch + 1 where thread_id ${mine}`)
 }
 
 /** Removes from locked threads the writes of checkpoints that are not there, and the values that no checkpoint has, neither

@@ -1,14 +1,14 @@
 // How splices stand in rows. In charge of their one form, which is also a part of what an encrypted row is bound to.
 
-import type { Splice } from '../executor/stored.ts'
+import type { StoredSplice } from '../executor/stored.ts'
 import { type Sql, sql } from './sql.ts'
 
 /** Splices as a row has them; null without any. */
-export const splicesText = (splices: readonly Splice[] | undefined): string | null =>
+export const splicesText = (splices: readonly StoredSplice[] | undefined): string | null =>
   splices?.length ? JSON.stringify(splices.map((s) => [s.at, s.checkpoint_ns, s.channel, s.version])) : null
 
 /** The splices of a row. */
-export const splicesOf = (text: string | null): Splice[] =>
+export const splicesOf = (text: string | null): StoredSplice[] =>
   text === null
     ? []
     : (JSON.parse(text) as [number, string, string, string][]).map(([at, checkpoint_ns, channel, version]) => ({

@@ -20,8 +20,6 @@ export interface StateSubject {
 }
 
 const byId = (id: string, visible: Sql): Sql => sql`thread_id = ${id}::uuid and ${present} and ${visible}`
-const newest = (id: string): Sql =>
-  sql`(select max(c.checkpoint_id) from checkpoints c where c.thread_id = ${id}::uuid)`
 
 /** The thread with the configs its graph is read with; throws `thread_not_found`. */
 export async function subject(db: Db, id: string, visible: Sql): Promise<StateSubject> {
@@ -36,19 +34,14 @@ export async function subject(db: Db, id: string, visible: Sql): Promise<StateSu
   return row ?? missing(id)
 }
 
-/** The id of the newest checkpoint in any namespace: it changes with every change of the state. */
-export const latest = async (db: Db, id: string): Promise<string | null> =>
-  (await one(db.rows<{ latest: string | null }>(sql`select ${newest(id)} as latest`)))?.latest ?? null
-
-/** Locks the thread for a change of its state and gives `latest`, read under the lock. Throws `thread_not_found`, and
- *  `thread_busy` while a run is pending or running. Call it in a transaction. */
-export async function lock(tx: Db, id: string, visible: Sql): Promise<string | null> {
-  const locked = await tx.rows(sql`select thread_id from threads where ${byId(id, visible)} for update`)
-  if (!locked.length) missing(id)
+/** The thread's epoch: it moves on with every run, every change of the state and every prune. Throws `thread_busy` while a run is
+ *  pending or running, since that may change the state without moving it on. */
+export async function epoch(db: Db, id: string): Promise<number | null> {
   const now = await one(
-    tx.rows<{ busy: boolean; latest: string | null }>(sql`
-      select ${newest(id)} as latest, exists (
-        select 1 from runs r where r.thread_id = ${id}::uuid and r.status in ('pending', 'running')) as busy`),
+    db.rows<{ busy: boolean; epoch: number }>(sql`
+      select epoch, exists (select 1 from runs r where r.thread_id = threads.thread_id
+        and r.status in ('pending', 'running')) as busy
+      from threads where thread_id = ${id}::uuid`),
   )
   if (now?.busy) {
     throw new ApiError(
@@ -56,7 +49,15 @@ export async function lock(tx: Db, id: string, visible: Sql): Promise<string | n
       'A run is pending or running on the thread: wait for it or cancel it, then try again.',
     )
   }
-  return now?.latest ?? null
+  return now?.epoch ?? null
+}
+
+/** Locks the thread for a change of its state and gives its `epoch`, read under the lock. Throws `thread_not_found`, and
+ *  what that does. Call it in a transaction. */
+export async function lock(tx: Db, id: string, visible: Sql): Promise<number | null> {
+  const locked = await tx.rows(sql`select thread_id from threads where ${byId(id, visible)} for update`)
+  if (!locked.length) missing(id)
+  return epoch(tx, id)
 }
 
 /** Throws `checkpoint_not_found` where the thread has no such checkpoint in any namespace. */

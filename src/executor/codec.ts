@@ -56,8 +56,8 @@ export function createCodec(langchain: LangChainClasses): Codec {
       const blob = encode(value, where, (list) => {
         const begun = beginning(list)
         if (begun === undefined) return undefined
-        const { checkpoint_ns, channel, version, length } = begun
-        return { length, mark: `${MARK}${found.push({ checkpoint_ns, channel, version }) - 1}` }
+        const { checkpoint_ns, channel, version, bytes, length } = begun
+        return { length, mark: `${MARK}${found.push({ checkpoint_ns, channel, version, bytes }) - 1}` }
       })
       return found.length === 0 ? { blob } : withoutMarks(blob, found)
     },

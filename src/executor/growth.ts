@@ -2,8 +2,8 @@
 // already (a subgraph is given the list of its parent and returns it; a task may be sent the whole state) without its beginning.
 
 import type { Codec } from './codec.ts'
-import { createListMemory, isList, type Place } from './lists.ts'
-import type { Chain, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
+import { createListMemory, isList, type Place, type StoredList } from './lists.ts'
+import type { Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from './stored.ts'
 
 /** Encodes for one saver, and remembers the lists that it stored and read. */
 export interface Growth {
@@ -47,9 +47,7 @@ export function createGrowth(codec: Codec): Growth {
       version,
       blob,
       list: { chain: version, position: 0, base: null },
-      ...(begun && {
-        splices: [{ at: 1, checkpoint_ns: begun.checkpoint_ns, channel: begun.channel, version: begun.version }],
-      }),
+      ...(begun && { splices: [spliceOf(begun)] }),
     }
   }
 
@@ -92,6 +90,15 @@ export function createGrowth(codec: Codec): Growth {
     clear: () => lists.clear(),
   }
 }
+
+/** The list behind the opening bracket of another. */
+const spliceOf = ({ checkpoint_ns, channel, version, bytes }: StoredList): Splice => ({
+  at: 1,
+  checkpoint_ns,
+  channel,
+  version,
+  bytes,
+})
 
 const where = (channel: string) => `channel "${channel}"`
 

@@ -32,6 +32,8 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
   const values = new Map<string, Value>()
   /** Checkpoints of which every value that there is, is known. */
   const whole = new Set<string | null>([null])
+  /** Versions that grew from one that is not known: graph code may have read a checkpoint that nobody here saw. */
+  const unknown = new Set<string>()
   const writes = new Map<string, WritesPut[]>()
   let last: CheckpointPut | undefined
 
@@ -51,7 +53,10 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
     for (const { channel, version, blob, list, splices } of put.values) {
       const base = list?.base == null ? undefined : values.get(keyOf(channel, list.base))
       const size = blob.bytes.length
-      if (list?.base != null && base?.chain === undefined) continue
+      if (list?.base != null && base?.chain === undefined) {
+        unknown.add(keyOf(channel, version))
+        continue
+      }
       values.set(keyOf(channel, version), {
         type: blob.type,
         parts: [...(base?.parts ?? []), blob.bytes],
@@ -102,7 +107,9 @@ export function followLatest(known: StoredCheckpoint | undefined): Latest {
     stored() {
       if (last === undefined || !whole.has(last.checkpoint_id)) return undefined
       const { values: _, ...put } = last
-      const found = Object.entries(versionsOf(put.checkpoint)).flatMap(([channel, version]) => {
+      const versions = Object.entries(versionsOf(put.checkpoint))
+      if (versions.some(([channel, version]) => unknown.has(keyOf(channel, version)))) return undefined
+      const found = versions.flatMap(([channel, version]) => {
         const value = values.get(keyOf(channel, version))
         return value ? [{ channel, ...value }] : []
       })

@@ -89,7 +89,6 @@ export function createOverlay(base: Storage): Overlay {
         const stored = await base['checkpoint.get'](params)
         return stored && withWrites(learn(stored))
       },
-      'checkpoint.list': async (params) => (await base['checkpoint.list'](params)).map(learn),
     },
   }
 }

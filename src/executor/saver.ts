@@ -63,10 +63,14 @@ export function createSaver(deps: SaverDeps): Saver {
   let latestWrites = new Map<string, Map<string, PendingWrite>>()
   let failure: Error | undefined
 
-  // A counter keeps versions in order; the saver's own suffix keeps forks of one checkpoint apart.
+  // A counter keeps versions in order; the saver's own suffix keeps forks of one checkpoint apart, and how often it gave this one
+  // those of loops that share a namespace.
+  const given = new Map<number, number>()
   const nextVersion = (current: string | undefined): string => {
-    const counter = current === undefined ? 0 : Number.parseInt(String(current), 10)
-    return `${String(counter + 1).padStart(10, '0')}.${fork}`
+    const counter = (current === undefined ? 0 : Number.parseInt(String(current), 10)) + 1
+    const times = given.get(counter) ?? 0
+    given.set(counter, times + 1)
+    return `${String(counter).padStart(10, '0')}.${fork}${times === 0 ? '' : times.toString(36)}`
   }
 
   const guarded = <T>(encode: () => T): T => {
@@ -80,6 +84,16 @@ export function createSaver(deps: SaverDeps): Saver {
     }
   }
 
+  /** What is sent next may build on what was sent before: nothing goes once something did not. */
+  const sent = async (send: () => Promise<void>): Promise<void> => {
+    try {
+      await send()
+    } catch (error) {
+      failure ??= error as Error
+      throw error
+    }
+  }
+
   const getTuple = async (config: RunnableConfig): Promise<CheckpointTuple | undefined> => {
     const { thread_id, checkpoint_ns, checkpoint_id } = addressOf(config)
     if (thread_id === undefined) return undefined
@@ -88,7 +102,10 @@ export function createSaver(deps: SaverDeps): Saver {
     const which = { thread_id, checkpoint_ns, ...(checkpoint_id === undefined ? {} : { checkpoint_id }) }
     const view = checkpoint_ns === '' ? deps.view : undefined
     const stored = await storage['checkpoint.get']({ ...which, ...(view && { leave_out: view.leaveOut }) })
-    return stored ? read(stored, view, checkpoint_id === undefined) : undefined
+    if (stored === null) return undefined
+    const tuple = await read(stored, view, checkpoint_id === undefined)
+    if (!deps.view) growth.saw(stored, tuple.checkpoint.channel_values)
+    return tuple
   }
 
   const read = async (stored: StoredCheckpoint, view?: View, latest = false): Promise<CheckpointTuple> => {
@@ -100,7 +117,6 @@ export function createSaver(deps: SaverDeps): Saver {
       return read(whole, view, latest)
     }
     const tuple = tupleOf(stored, values, codec)
-    if (!deps.view) growth.saw(stored, tuple.checkpoint.channel_values)
     // Before format 4, what was sent to nodes stood with the parent's writes instead of in a channel of its own.
     if (Number(tuple.checkpoint.v) < 4 && tuple.parentConfig) {
       const sends =
@@ -173,7 +189,7 @@ export function createSaver(deps: SaverDeps): Saver {
       latest = { config: next, checkpoint, metadata: stored as never, ...parentOf(thread_id, checkpoint_ns, parent) }
       latestWrites = new Map([...latestWrites].filter(([id]) => id === checkpoint.id))
     }
-    await sink.put({
+    const put: CheckpointPut = {
       thread_id,
       checkpoint_ns,
       checkpoint_id: checkpoint.id,
@@ -181,7 +197,8 @@ export function createSaver(deps: SaverDeps): Saver {
       checkpoint: rest,
       metadata: stored,
       values,
-    })
+    }
+    await sent(() => sink.put(put))
     return next
   }
 
@@ -208,14 +225,15 @@ export function createSaver(deps: SaverDeps): Saver {
         known.set(`${taskId} ${idx}`, { task_id: taskId, task_path: taskPath, idx, channel, value })
       })
     }
-    await sink.writes({
+    const put: WritesPut = {
       thread_id,
       checkpoint_ns,
       checkpoint_id,
       task_id: taskId,
       task_path: taskPath,
       writes: encoded,
-    })
+    }
+    await sent(() => sink.writes(put))
   }
 
   const Base = deps.langchain.checkpoint.BaseCheckpointSaver

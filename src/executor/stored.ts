@@ -9,11 +9,16 @@ export interface Blob {
 
 /** Where in a blob a list begins as another of the thread does, which is not in the blob: after its byte `at`, counted without what
  *  others put in. The other is a channel's value that is stored as a list, in this namespace or in one that it is part of. */
-export interface Splice {
+export interface StoredSplice {
   at: number
   checkpoint_ns: string
   channel: string
   version: string
+}
+
+/** One to store, with how many bytes stand there when it is read. */
+export interface Splice extends StoredSplice {
+  bytes: number
 }
 
 /** A checkpoint to store. `checkpoint` has no `channel_values`: those are `values`, one per new channel version. */

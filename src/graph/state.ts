@@ -19,7 +19,7 @@ interface Deps {
   executor: Pick<Executor, 'call'>
 }
 
-const TRIES = 5
+const TRIES = 8
 
 /** The graph that made the thread's state, or undefined. */
 export const graphOf = (metadata: Record<string, unknown>): string | undefined =>
@@ -33,7 +33,7 @@ export function configOf(subject: state.StateSubject): StateConfig {
 }
 
 /** Applies updates to a thread's state, at its latest or the given checkpoint. Throws `thread_not_found`, `thread_busy`,
- *  `graph_has_no_state`, `checkpoint_not_found` where it was pruned meanwhile, and what the graph says of the update. */
+ *  `graph_has_no_state`, `checkpoint_not_found`, and what the graph says of the update. */
 export async function updateState(
   deps: Deps,
   change: { thread_id: string; checkpoint?: CheckpointRef | undefined; supersteps: Supersteps; visible: Sql },
@@ -44,7 +44,7 @@ export async function updateState(
   if (graph_id === undefined) throw new ApiError('graph_has_no_state')
   const config = configOf(subject)
   for (let tries = 1; tries <= TRIES; tries++) {
-    const before = await state.latest(deps.db, thread_id)
+    const before = await state.epoch(deps.db, thread_id)
     const made = await deps.executor.call('state.update', {
       graph_id,
       thread_id,
@@ -54,9 +54,7 @@ export async function updateState(
       supersteps,
     })
     const stored = await deps.db.tx(async (tx) => {
-      const now = await state.lock(tx, thread_id, visible)
-      // A fork does not build on the latest checkpoint, so it does not matter that there is a newer one; only that its own is there.
-      if (checkpoint?.checkpoint_id === undefined && now !== before) return false
+      if ((await state.lock(tx, thread_id, visible)) !== before) return false
       if (checkpoint?.checkpoint_id !== undefined) await state.assertCheckpoint(tx, thread_id, checkpoint.checkpoint_id)
       await store(tx, thread_id, made)
       return true

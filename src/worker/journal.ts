@@ -10,7 +10,7 @@ import { commit, type Entry, type Settlement } from '../db/journal.ts'
 import { isOutage } from '../db/sqlstate.ts'
 import { LeaseLost, RollbackWished } from '../errors.ts'
 import type { StreamEvent } from '../executor/protocol.ts'
-import type { CheckpointPut, WritesPut } from '../executor/stored.ts'
+import type { Blob, CheckpointPut, Splice, WritesPut } from '../executor/stored.ts'
 import type { Fail } from '../failpoints.ts'
 import type { Observe } from '../observe.ts'
 import { bytesOf, lengthOf } from '../pieces.ts'
@@ -220,11 +220,14 @@ function sizeOf({ events, put, writes, settle }: Append): number {
 
 /** Why this must not be stored at all, where it must not. */
 function tooLarge({ put, writes }: Append, max: number): Error | undefined {
-  const large = [...(put?.values ?? []), ...(writes?.writes ?? [])].find(({ blob }) => blob.bytes.length > max)
+  // Where the thread has a part of it already, whoever reads it gets that too.
+  const size = ({ blob, splices = [] }: { blob: Blob; splices?: Splice[] }) =>
+    splices.reduce((sum, { bytes }) => sum + bytes, blob.bytes.length)
+  const large = [...(put?.values ?? []), ...(writes?.writes ?? [])].find((value) => size(value) > max)
   if (large === undefined) return undefined
   const mebibytes = (bytes: number) => `${Math.round((bytes / 1024 / 1024) * 10) / 10} MiB`
   return new Error(
-    `the value of channel "${large.channel}" takes ${mebibytes(large.blob.bytes.length)}, more than the ${mebibytes(max)} that one value of a checkpoint may take. Keep large data elsewhere and its address in the state, or raise HEDDLE_CHECKPOINT_VALUE_MAX_BYTES.`,
+    `the value of channel "${large.channel}" takes ${mebibytes(size(large))}, more than the ${mebibytes(max)} that one value of a checkpoint may take. Keep large data elsewhere and its address in the state, or raise HEDDLE_CHECKPOINT_VALUE_MAX_BYTES.`,
   )
 }
 

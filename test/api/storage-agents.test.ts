@@ -4,7 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { BaseChatModel } from '@langchain/core/language_models/chat_models'
 import { AIMessage, type BaseMessage, HumanMessage } from '@langchain/core/messages'
 import { tool } from '@langchain/core/tools'
-import { interrupt, MessagesAnnotation, Send, START, StateGraph } from '@langchain/langgraph'
+import { Annotation, interrupt, MessagesAnnotation, Send, START, StateGraph } from '@langchain/langgraph'
+import type { BaseCheckpointSaver } from '@langchain/langgraph-checkpoint'
 import { createAgent } from 'langchain'
 import { beforeAll, expect, test } from 'vitest'
 import { eachStack, type TestServer } from '../support/stacks.ts'
@@ -63,10 +64,41 @@ const asks = new StateGraph(MessagesAnnotation)
   .addEdge('remind', 'ask')
   .compile()
 
+/** Looks at its own history when it is told to. */
+const looks = new StateGraph(Annotation.Root({ question: Annotation<string>(), items: Annotation<string[]>() }))
+  .addNode('look', async ({ question, items }, config) => {
+    const { thread_id, __pregel_checkpointer: checkpointer } = config.configurable as {
+      thread_id: string
+      __pregel_checkpointer: BaseCheckpointSaver
+    }
+    const at = { configurable: { thread_id, checkpoint_ns: '' } }
+    const seen: string[] = []
+    if (question === 'look') for await (const { checkpoint } of checkpointer.list(at)) seen.push(checkpoint.id)
+    return { items: [...(items ?? []), seen.length > 0 ? `saw ${seen.length}` : question] }
+  })
+  .addEdge(START, 'look')
+  .compile()
+
+/** Remembers what it was given from call to call, and is called twice at once: in one namespace. */
+const keeps = new StateGraph(MessagesAnnotation)
+  .addNode('edit', ({ messages }) => ({
+    messages: [new HumanMessage({ content: 'edited '.repeat(60), id: messages[0]?.id })],
+  }))
+  .addNode('answer', ({ messages }) => ({ messages: [...messages, new AIMessage({ content: 'b'.repeat(300) })] }))
+  .addEdge(START, 'edit')
+  .addEdge('edit', 'answer')
+  .compile({ checkpointer: true })
+const twice = new StateGraph(MessagesAnnotation)
+  .addNode('keeps', keeps)
+  .addConditionalEdges(START, () =>
+    ['a', 'b'].map((id) => new Send('keeps', { messages: [new HumanMessage({ content: id.repeat(400), id })] })),
+  )
+  .compile()
+
 eachStack((stack) => {
   let server: TestServer
   beforeAll(async () => {
-    server = await stack.heddle({ graphs: { ...graphs, asks } })
+    server = await stack.heddle({ graphs: { ...graphs, asks, looks, twice } })
   })
   const total = async (threadId: string) => {
     const answer = await server.request('GET', `/threads/${threadId}/storage`)
@@ -123,5 +155,26 @@ eachStack((stack) => {
       'Remember',
       'told yes',
     ])
+  })
+
+  test('a run that read its history leaves all of its state to the next', async () => {
+    const { thread_id } = await server.client.threads.create()
+    const ask = (question: string) => server.client.runs.wait(thread_id, 'looks', { input: { question } })
+    for (const question of ['one', 'two', 'look']) await ask(question)
+    expect(await ask('four')).toMatchObject({ items: ['one', 'two', 'saw 8', 'four'] })
+  })
+
+  test('two at once in one namespace can both be read', async () => {
+    const { thread_id } = await server.client.threads.create()
+    const { messages } = (await server.client.runs.wait(thread_id, 'twice', { input: { messages: [] } })) as {
+      messages: { id: string }[]
+    }
+    expect(messages.map(({ id }) => id).filter((id) => id === 'a' || id === 'b')).toEqual(['a', 'b'])
+    const body = { limit: 100, checkpoint: { checkpoint_ns: 'keeps' } }
+    const history = await server.request('POST', `/threads/${thread_id}/history`, body)
+    expect(history.status).toBe(200)
+    const states = (await history.json()) as { values: { messages?: { id: string }[] } }[]
+    const first = states.flatMap(({ values }) => values.messages?.slice(0, 1) ?? [])
+    expect(new Set(first.map(({ id }) => id))).toEqual(new Set(['a', 'b']))
   })
 })

@@ -169,6 +169,17 @@ async function openThread(db: Database) {
     thread_id,
     expected,
     run,
+    saver: () =>
+      createSaver({
+        langchain,
+        codec,
+        storage,
+        sink: {
+          put: (put) => checkpoints.store(db, { puts: [put], writes: [], run_id: null }),
+          writes: (writes) => checkpoints.store(db, { puts: [], writes: [writes], run_id: null }),
+          settled: () => Promise.resolve(),
+        },
+      }).checkpointer,
     all: () => Object.fromEntries([...expected.keys()].map((id) => [id, meant(id)])),
     read: () => read(thread_id),
     copied: async () => read((await threads.copy(db, thread_id, all)).thread_id),
@@ -285,6 +296,35 @@ describe.each(kinds.flatMap((kind) => [false, true].map((sealed) => ({ kind, sea
       await thread.prune()
       const left = await db.rows(sql`select 1 from checkpoint_values where thread_id = ${thread.thread_id}`)
       expect(left).toHaveLength(1)
+    })
+
+    test('stay apart where two loops of one run share a namespace', async () => {
+      const thread = await openThread(db)
+      const saver = thread.saver()
+      const first = saver.getNextVersion(undefined)
+      const lists = ['a', 'b'].map((name) => [new HumanMessage({ content: name.repeat(400), id: name })])
+      const config = { configurable: { thread_id: thread.thread_id, checkpoint_ns: 'sub' } }
+      for (const [i, items] of lists.entries()) {
+        const version = i === 0 ? first : saver.getNextVersion(undefined)
+        const checkpoint = { ...emptyCheckpoint(), id: uuid6(i), channel_values: { items } }
+        const versions = { items: version }
+        const at = await saver.put(
+          config,
+          { ...checkpoint, channel_versions: versions } as never,
+          {} as never,
+          versions,
+        )
+        await saver.putWrites(at, [['items', [...items, message()]]], v5(checkpoint.id, v5.URL))
+      }
+      const found = await checkpoints.list(db, { thread_id: thread.thread_id })
+      const ids = (text: string) => [...text.matchAll(/"id":"([ab])"/g)].map(([, id]) => id)
+      const read = found
+        .map(shown)
+        .map(({ values, writes }) => [ids(values.items as string), ids(writes['0 items'] as string)])
+      expect(read).toEqual([
+        [['b'], ['b']],
+        [['a'], ['a']],
+      ])
     })
 
     test('take next to no place where they are given, sent and returned whole', async () => {

@@ -60,7 +60,7 @@ describe('any supported value comes back equal', () => {
         if (!known(list)) return undefined
         const length = 1 + (list.length >> 1)
         const version = String(lists.push(list.slice(0, length)) - 1)
-        return { checkpoint_ns: 'a|b', channel: 'c', version, length }
+        return { checkpoint_ns: 'a|b', channel: 'c', version, bytes: 0, length }
       })
       put += splices.length
       const bytes = spliced(blob.bytes, splices, ({ version }) => codec.encode(lists[Number(version)], 'list').bytes)

@@ -242,6 +242,13 @@ test('a value that is too large is not stored, nor is anything after it; the end
   const large = put(of, 'b', 'heap')
   large.values.push({ channel: 'heap', version: 'b2', blob: { type: 'json', bytes: Buffer.alloc(2 * 1024 * 1024) } })
   await expect(journal.append(of, { put: large })).rejects.toThrow(/channel "heap" takes 2 MiB, more than the 1 MiB/)
+  // So is one that is large because of lists that are stored already.
+  const list = { checkpoint_ns: '', channel: 'list', version: '1', bytes: 1024 * 1024 }
+  const grown = { idx: 0, channel: 'grown', blob: { type: 'json', bytes: Buffer.from('[[],[]]') } }
+  const splices = [1, 2].map((i) => ({ ...list, at: 3 * i - 1 }))
+  const other = await held()
+  const writes = { ...put(other, 'b', 'heap'), task_id: 't', task_path: '', writes: [{ ...grown, splices }] }
+  await expect(journal.append(other, { writes })).rejects.toThrow(/channel "grown" takes 2 MiB, more than the 1 MiB/)
   await expect(journal.append(of, { put: put(of, 'c') })).rejects.toThrow(/heap/)
   await journal.append(of, { events: [event('end')], settle })
   expect(await checkpoints(of)).toEqual(['a'])

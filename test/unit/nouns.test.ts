@@ -295,22 +295,31 @@ describe('threads', () => {
 })
 
 describe('the state of a thread', () => {
-  test('changes only when nothing runs, and says so by a new latest checkpoint', async () => {
+  test('changes only when nothing runs, and says so by a new epoch', async () => {
     const id = await threadWithHistory()
-    const before = await state.latest(db, id)
-    expect(before).toBe('1f000000-0000-6000-8000-000000000003')
+    const before = (await state.epoch(db, id)) as number
     await db.tx(async (tx) => {
       expect(await state.lock(tx, id, all)).toBe(before)
       await state.settle(tx, id, { values: '{"a":"\\u0000"}', next: ['x'], interrupts: {}, checkpoint_id: null })
     })
     expect(await threads.get(db, id, all)).toMatchObject({ values: { a: '\0' }, status: 'interrupted' })
+    expect(await state.epoch(db, id)).toBe(before + 1)
     await db.tx((tx) => state.patchMetadata(tx, id, { seen: true }))
+    expect(await state.epoch(db, id)).toBe(before + 2)
     const [latest] = await db.rows(
       sql`select metadata from checkpoints where thread_id = ${id}::uuid order by checkpoint_id desc limit 1`,
     )
     expect(latest).toEqual({ metadata: { step: 3, seen: true } })
     await startRun(id)
+    expect(await code(state.epoch(db, id))).toBe('thread_busy')
     expect(await code(db.tx((tx) => state.lock(tx, id, all)))).toBe('thread_busy')
+  })
+
+  test('is another after a prune', async () => {
+    const id = await threadWithHistory()
+    const before = (await state.epoch(db, id)) as number
+    await retention.prune(db, [id], 'keep_latest', all)
+    expect(await state.epoch(db, id)).toBe(before + 1)
   })
 })
 
