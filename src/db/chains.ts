@@ -2,7 +2,7 @@
 // where that one begins with a list of another namespace.
 
 import type { Blob, Chain, StoredSplice } from '../executor/stored.ts'
-import { spliced } from '../splices.ts'
+import { joinLists, spliced } from '../splices.ts'
 import type { Db } from './db.ts'
 import { names, openBlob } from './seal.ts'
 import { splicesOf } from './splices.ts'
@@ -83,18 +83,16 @@ export function createLists(db: Db, threadId: string): Lists {
 
   const list = (which: Which): { blob: Blob; chain: Chain } => {
     const parts = partsOf(which)
-    const texts: Uint8Array[] = [CLOSE]
+    const texts: Uint8Array[] = []
     const found = { position: -1, whole_bytes: 0, added_bytes: 0 }
     for (let version = which.version; ; ) {
       const part = parts.get(version)
       if (part === undefined) throw new Error(`A part of the list ${which.channel} (${version}) is missing.`)
-      const inner = spliced(part.bytes, part.splices, (splice) => list(splice).blob.bytes).subarray(1, -1)
-      if (inner.length > 0) texts.push(...(texts.length > 1 ? [COMMA] : []), inner)
+      texts.push(spliced(part.bytes, part.splices, (splice) => list(splice).blob.bytes))
       found.position++
       found[part.base === null ? 'whole_bytes' : 'added_bytes'] += part.size
       if (part.base === null) {
-        texts.push(OPEN)
-        const blob = { type: part.type, bytes: Buffer.concat(texts.reverse()) }
+        const blob = { type: part.type, bytes: joinLists(texts.reverse()) }
         return { blob, chain: { id: part.chain, ...found } }
       }
       version = part.base
@@ -149,5 +147,3 @@ const chainsOf = (threadId: string, which: readonly Which[]): Sql => sql`
     and q.channel = w.channel and q.version = w.version offset 0) v
   where v.chain is not null
   group by v.thread_id, v.checkpoint_ns, v.channel, v.chain`
-
-const [OPEN, COMMA, CLOSE] = [Buffer.from('['), Buffer.from(','), Buffer.from(']')]

@@ -15,8 +15,8 @@ export interface Growth {
   clear(): void
 }
 
-/** Of what is sent to nodes nothing ever grows. */
-const TASKS = '__pregel_tasks'
+/** The channel of what is sent to nodes: nothing of it ever grows. */
+export const TASKS = '__pregel_tasks'
 
 /** What may be added to a short list before it is stored whole again, in bytes: less would be too often. */
 const CHAIN_SLACK = 16_384

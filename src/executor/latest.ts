@@ -1,9 +1,8 @@
 // The latest checkpoint of a thread's root namespace as it is stored, followed through a run. In charge of knowing it from what
 // the run read and put, without asking; where it cannot be sure of all of it, it says nothing.
 
-import { spliced } from '../splices.ts'
+import { joinLists, spliced } from '../splices.ts'
 import type { Storage } from './executor.ts'
-import { joinLists } from './lists.ts'
 import type { CheckpointSink } from './saver.ts'
 import type { Blob, Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from './stored.ts'
 

@@ -76,10 +76,10 @@ export function createListMemory(): ListMemory {
       for (const namespace of namespaces) {
         for (const known of listsAt(threadId, namespace)?.values() ?? []) {
           if (known.bytes < MIN_BEGINNING || known.length <= (best?.length ?? 0)) continue
-          if (begins(known, value) && isList(value)) best = known
+          if (begins(known, value)) best = known
         }
       }
-      return best
+      return best && isList(value) ? best : undefined
     },
     hasBeginnings: () => hasBeginnings,
     remember({ thread_id, checkpoint_ns }, channel, value, stored, begun) {
@@ -92,30 +92,16 @@ export function createListMemory(): ListMemory {
       hasBeginnings ||= bytes >= MIN_BEGINNING
       lists.set(channel, { ...stored, checkpoint_ns, channel, length: items.length, bytes, items })
     },
-    clear: () => places.clear(),
+    clear() {
+      places.clear()
+      hasBeginnings = false
+    },
   }
 }
 
 /** A list that is stored as a list: JSON would print all of it and nothing else. */
 export const isList = (value: unknown): value is unknown[] =>
   Array.isArray(value) && Object.getPrototypeOf(value) === Array.prototype && Object.keys(value).length === value.length
-
-const [COMMA, CLOSE] = [Buffer.from(','), Buffer.from(']')]
-
-/** One list of encoded lists, as it would be encoded itself. */
-export function joinLists(parts: readonly Uint8Array[]): Uint8Array {
-  const [first, ...added] = parts
-  if (first === undefined || added.length === 0) return first ?? new Uint8Array()
-  const pieces: Uint8Array[] = [first.subarray(0, -1)]
-  let isEmpty = first.length === 2
-  for (const part of added) {
-    if (part.length === 2) continue
-    if (!isEmpty) pieces.push(COMMA)
-    pieces.push(part.subarray(1, -1))
-    isEmpty = false
-  }
-  return Buffer.concat([...pieces, CLOSE])
-}
 
 /** A value as it was, for comparing: what is equal to it would be stored as the same bytes. */
 type Kept = string | number | bigint | boolean | null | undefined | KeptFields | KeptItems | KeptDate

@@ -1,9 +1,8 @@
 // Checkpoints that are not stored yet, over those that are: what a state update reads while it writes. Nothing reaches the
 // storage beneath it.
 
-import { spliced } from '../splices.ts'
+import { joinLists, spliced } from '../splices.ts'
 import type { Storage } from './executor.ts'
-import { joinLists } from './lists.ts'
 import type { CheckpointSink } from './saver.ts'
 import type { Blob, Chain, CheckpointPut, Splice, StoredCheckpoint, WritesPut } from './stored.ts'
 

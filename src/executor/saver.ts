@@ -1,13 +1,13 @@
 // The checkpointer that graphs get. In charge of what is sent of channel values and writes (growth.ts encodes them), of version
-// names, and of the metadata that is stored; the server stores and reads. One instance serves one run or one call. It must send nothing of a
-// checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
+// names, and of the metadata that is stored; the server stores and reads. One instance serves one run or one call. It must send
+// nothing of a checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
 
 import { randomBytes } from 'node:crypto'
 import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-checkpoint'
 import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
 import type { RunnableConfig } from './graph.ts'
-import { createGrowth } from './growth.ts'
+import { createGrowth, TASKS } from './growth.ts'
 import type { LangChain } from './langchain.ts'
 import { storedMetadata } from './metadata.ts'
 import type { Blob, CheckpointPut, StoredCheckpoint, WritesPut } from './stored.ts'
@@ -46,8 +46,6 @@ export interface Saver {
 
 type Versions = Record<string, string | number>
 type PendingWrite = { task_id: string; task_path: string; idx: number; channel: string; value: unknown }
-
-const TASKS = '__pregel_tasks'
 
 // Indexes of special channels, as every LangGraph checkpointer has them.
 const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __interrupt__: -3, __resume__: -4 }

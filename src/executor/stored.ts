@@ -61,13 +61,7 @@ export interface WritesPut {
 }
 
 /** A stored checkpoint with its values and pending writes (writes sorted by task_path, task_id, idx). */
-export interface StoredCheckpoint {
-  thread_id: string
-  checkpoint_ns: string
-  checkpoint_id: string
-  parent_checkpoint_id: string | null
-  checkpoint: Record<string, unknown>
-  metadata: Record<string, unknown>
+export interface StoredCheckpoint extends Omit<CheckpointPut, 'values'> {
   /** Lists come put together, with how they are stored. */
   values: { channel: string; blob: Blob; chain?: Chain }[]
   writes: { task_id: string; task_path: string; idx: number; channel: string; blob: Blob }[]
