@@ -19,8 +19,6 @@ import { judge, type Verdict } from './settle.ts'
 /** What the run's worker lends it: the fenced way into the database. */
 export interface RunJournal {
   append(what: {
-    /** May wait for what comes next, to be written with it. */
-    lazy?: boolean
     events?: readonly StreamEvent[]
     put?: CheckpointPut
     writes?: WritesPut
@@ -40,6 +38,8 @@ export interface ExecuteDeps {
   abortGraceMs: number
   /** The thread's checkpoints are as the holder before left them. */
   continues: boolean
+  /** Called when the executor is done with the run; what is left is to write its end. */
+  onOutcome: () => void
 }
 
 /** How the run came out, for its worker. */
@@ -60,7 +60,8 @@ export interface Execution {
 const HAND_OFF_MS = 300
 
 /** Executes a run that this worker has claimed. */
-export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
+export function execute(given: ExecuteDeps, claimed: Claimed): Execution {
+  const deps = { ...given, journal: beginning(given.journal, claimed) }
   const { journal } = deps
   let reason: AbortReason | undefined
   let broken: Error | undefined
@@ -93,10 +94,9 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
   }
 
   async function run(): Promise<Finished> {
-    const metadata = { run_id: claimed.run_id, attempt: claimed.attempt }
-    const begin = [{ event: 'metadata', data: JSON.stringify(metadata) }, ...answers(claimed.kwargs)]
-    void guard(journal.append({ lazy: true, events: begin }))
     const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
+    // Nothing else of such a run may come before its first node is done, and those who follow it want to know which it is.
+    if (argumentsOf(claimed).durability === 'exit') void guard(journal.append({}))
     try {
       handle = deps.executor.run(jobOf(claimed, deps.continues), sink)
       if (reason !== undefined) handle.abort(reason)
@@ -104,6 +104,7 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
         giveUp = resolve
       })
       const outcome = await Promise.race([handle.outcome, gaveUp])
+      deps.onOutcome()
       return await conclude(deps, claimed, judgement(outcome))
     } catch (error) {
       // In an outage nobody knows what was done. What is still ours then, is found and rescued.
@@ -136,6 +137,18 @@ export function execute(deps: ExecuteDeps, claimed: Claimed): Execution {
   return { finished: run(), abort }
 }
 
+/** What a run says first is written with what it brings first: a commit for it alone would help nobody. */
+function beginning(journal: RunJournal, { run_id, attempt, kwargs }: Claimed): RunJournal {
+  let begin: StreamEvent[] = [{ event: 'metadata', data: JSON.stringify({ run_id, attempt }) }, ...answers(kwargs)]
+  return {
+    append(what) {
+      const events = [...begin, ...(what.events ?? [])]
+      begin = []
+      return journal.append({ ...what, ...(events.length > 0 && { events }) })
+    },
+  }
+}
+
 /** The root graph's checkpoints are marked in the log, for joins that begin at one. */
 const marker = (put: CheckpointPut): { events?: StreamEvent[] } =>
   put.checkpoint_ns === '' ? { events: [{ event: CHECKPOINT, data: JSON.stringify(put.checkpoint_id) }] } : {}
@@ -144,12 +157,14 @@ const INTERRUPT_ID = /^[0-9a-f]{32}$/
 
 /** A run that answers interrupts by their ids says so first, so that all who follow its thread can stop asking. */
 function answers(kwargs: Claimed['kwargs']): StreamEvent[] {
-  const resume: unknown = (kwargs as unknown as RunArguments).command?.resume
+  const resume: unknown = argumentsOf({ kwargs }).command?.resume
   if (typeof resume !== 'object' || resume === null || Array.isArray(resume)) return []
   const ids = Object.keys(resume)
   const isById = ids.length > 0 && ids.every((id) => INTERRUPT_ID.test(id))
   return isById ? [{ event: ANSWERED, data: JSON.stringify(ids) }] : []
 }
+
+const argumentsOf = ({ kwargs }: Pick<Claimed, 'kwargs'>): RunArguments => kwargs as unknown as RunArguments
 
 function jobOf(claimed: Claimed, continues: boolean): Job {
   return {
@@ -160,7 +175,7 @@ function jobOf(claimed: Claimed, continues: boolean): Job {
     attempt: claimed.attempt,
     begun: claimed.begun,
     ...(claimed.suspect && { suspect: true }),
-    args: claimed.kwargs as unknown as RunArguments,
+    args: argumentsOf(claimed),
     metadata: claimed.metadata,
     fresh: !claimed.begun && claimed.last_seq === 0 && claimed.state_updated_at === null,
     epoch: claimed.epoch,

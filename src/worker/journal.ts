@@ -27,8 +27,6 @@ export interface Held {
 
 /** What is appended at once is written in one transaction. */
 export interface Append {
-  /** May wait for what the run appends next, to be written with it. */
-  lazy?: boolean
   events?: readonly StreamEvent[]
   put?: CheckpointPut
   writes?: WritesPut
@@ -171,7 +169,7 @@ export function createJournal(deps: {
       if (what.writes) pending.writes.push(what.writes)
       if (what.settle) pending.settle = what.settle
       pending.bytes += sizeOf(what)
-      if (!what.lazy) running ??= drain()
+      running ??= drain()
       return pending.done
     },
     async flushed(threadId) {

@@ -70,6 +70,8 @@ export function createWorker(
 ): Worker {
   const { db, bus, observe } = deps
   const active = new Map<string, Active>()
+  /** Those whose end is being written. The executor is done with them, so the next may begin meanwhile. */
+  const ending = new Set<Execution>()
   /** The epoch of the last run that ended here and left all it wrote, by thread. */
   const ends = new Map<string, number>()
   let reserved = 0
@@ -91,7 +93,8 @@ export function createWorker(
     },
   )
   const journal = deps.journal(keeper.trusted)
-  const free = () => options.slots - active.size - reserved
+  // Where ends cannot be written, no more runs are piled up than slots once more.
+  const free = () => options.slots - (active.size - Math.min(ending.size, options.slots)) - reserved
   const claimer = createLoop({ service: 'claim', everyMs: options.pollMs, observe, runOnce: claimOnce })
   const rescuer = createLoop({
     service: 'rescue',
@@ -168,6 +171,10 @@ export function createWorker(
         runTimeoutSeconds: options.runTimeoutSeconds,
         abortGraceMs: options.abortGraceMs,
         continues: ends.get(claimed.thread_id) === claimed.epoch - 1,
+        onOutcome: () => {
+          ending.add(execution)
+          lookAgain()
+        },
       },
       claimed,
     )
@@ -175,12 +182,17 @@ export function createWorker(
     const { run_id, thread_id, attempt } = claimed
     observe({ kind: 'run_claimed', run_id, thread_id, attempt, waited_ms: claimed.waited_ms })
     void execution.finished.then((finished) => {
+      ending.delete(execution)
       // Its place may be taken: a run that was lost here and rescued can come back while what it was before still winds down.
       if (active.get(run_id)?.execution === execution) active.delete(run_id)
       if (finished.as === 'settled' && finished.status === 'success') remember(claimed)
       announce(claimed, finished, performance.now() - began)
-      if (!stopping && waiting) claimer.wake()
+      lookAgain()
     })
+  }
+
+  function lookAgain(): void {
+    if (!stopping && waiting) claimer.wake()
   }
 
   function remember({ thread_id, epoch, temporary }: Claimed): void {

@@ -89,6 +89,21 @@ eachRunServer((server) => {
     expect(await early.rest()).toEqual(rest)
   })
 
+  test.each(['async', 'sync', 'exit'])(
+    'durability %s: who follows a run hears which it is before a node is done',
+    async (durability) => {
+      const threadId = await server.thread()
+      const gate = v7()
+      const body = { assistant_id: 'steps', durability, input: { hold: { first: gate } }, stream_mode: 'updates' }
+      const stream = await server.stream(threadId, body)
+      const [metadata] = await stream.upTo(isOf('metadata'))
+      expect(metadata?.data).toEqual({ run_id: expect.any(String), attempt: 1 })
+      server.gates.open(gate)
+      expect((await server.ended(threadId, metadata?.data.run_id)).status).toBe('success')
+      await stream.rest()
+    },
+  )
+
   test('many joiners of one run get all of it', async () => {
     const threadId = await server.thread()
     const gate = v7()

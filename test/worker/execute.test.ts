@@ -49,7 +49,7 @@ async function begin(db: Db = database) {
   const held = { run_id: run.run_id, thread_id: run.thread_id, epoch, seq: last_seq }
   const lent = { append: (what: Parameters<typeof journal.append>[1]) => journal.append(held, what) }
   const settings = { maxAttempts: 3, runTimeoutSeconds: 60, abortGraceMs: 60_000, continues: false }
-  const execution = execute({ db, executor, journal: lent, ...settings }, claimed)
+  const execution = execute({ db, executor, journal: lent, onOutcome: () => {}, ...settings }, claimed)
   return { ...ids, execution, told, outcome: say, row: () => runs.get(database, null, ids.run_id, all) }
 }
 

@@ -1,0 +1,117 @@
+// What takes a slot of a worker: a run as long as the executor is at it, with an executor that does what the test says.
+
+import { v7 } from 'uuid'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createMemoryBus } from '../../src/bus/memory.ts'
+import type { Database } from '../../src/db/db.ts'
+import { migrate } from '../../src/db/migrate.ts'
+import { openDatabase } from '../../src/db/open.ts'
+import * as runs from '../../src/db/runs.ts'
+import { all } from '../../src/db/sql.ts'
+import type { Executor } from '../../src/executor/executor.ts'
+import type { Job, Outcome } from '../../src/executor/protocol.ts'
+import { silent } from '../../src/observe.ts'
+import { createJournal } from '../../src/worker/journal.ts'
+import { createWorker } from '../../src/worker/worker.ts'
+import { until } from '../support/until.ts'
+
+let database: Database
+beforeAll(async () => {
+  database = await openDatabase({ memory: true }, () => {})
+  await migrate(database)
+})
+afterAll(() => database.close())
+
+const done = { kind: 'success', state: { values: '{}', next: [], interrupts: {} } } as unknown as Outcome
+
+/** A worker of one slot; `end` is what the executor says of a run, `write` lets the ends be written that wait for it. */
+async function oneSlot() {
+  const bus = createMemoryBus()
+  const begun = new Map<string, (outcome: Outcome) => void>()
+  const executor = {
+    graphs: () => [{ graph_id: 'g' }],
+    run: ({ run_id }: Job) => ({ outcome: new Promise((say) => begun.set(run_id, say)), abort: () => {} }),
+  } as unknown as Executor
+  let write = () => {}
+  const written = new Promise<void>((resolve) => {
+    write = resolve
+  })
+  const worker = createWorker(
+    {
+      db: database,
+      leaseDb: database,
+      bus,
+      executor,
+      journal: (trusted) => createJournal({ db: database, bus, observe: silent, trusted }),
+      observe: silent,
+      onSettled: () => {},
+      relief: async () => {},
+      fail: async (name) => (name === 'before_finalize' ? written : undefined),
+    },
+    {
+      slots: 1,
+      maxAttempts: 3,
+      runTimeoutSeconds: 60,
+      leaseSeconds: 60,
+      abortGraceMs: 1_000,
+      pollMs: 60_000,
+      stream: { maxBytes: 1_000_000, maxEvents: 1_000 },
+    },
+  )
+  await worker.start()
+  return {
+    worker,
+    write,
+    begun: (runId: string) => until('the run is begun', () => begun.has(runId)),
+    hasBegun: (runId: string) => begun.has(runId),
+    end: (runId: string) => begun.get(runId)?.(done),
+  }
+}
+
+/** A run that waits for a worker. */
+async function waiting(): Promise<string> {
+  const run = {
+    run_id: v7(),
+    thread_id: v7(),
+    assistant_id: v7(),
+    graph_id: 'g',
+    defaults: {},
+    metadata: {},
+    kwargs: {},
+  }
+  const how = { multitask_strategy: 'enqueue', after_seconds: 0, temporary: false, worker_id: null } as const
+  await runs.insertWithThread(database, { ...run, ...how }, {})
+  return run.run_id
+}
+
+test('the next run begins while the end of the one before is written, but no more wait for that than there are slots', async () => {
+  const ids = [await waiting(), await waiting(), await waiting()] as const
+  const { worker, write, begun, hasBegun, end } = await oneSlot()
+  const isFree = () => {
+    const reserved = worker.reserve(v7())
+    reserved?.release()
+    return reserved !== undefined
+  }
+  await begun(ids[0])
+  expect(isFree()).toBe(false)
+  end(ids[0])
+  await begun(ids[1])
+  expect((await runs.get(database, null, ids[0], all))?.status).toBe('running')
+  expect(isFree()).toBe(false)
+  end(ids[1])
+  await new Promise(setImmediate)
+  expect([isFree(), hasBegun(ids[2])]).toEqual([false, false])
+
+  write()
+  await begun(ids[2])
+  end(ids[2])
+  await until('the slot is free', isFree)
+  await until('all are written', async () => {
+    const rows = await Promise.all(ids.map((id) => runs.get(database, null, id, all)))
+    return rows.every((row) => row?.status === 'success')
+  })
+  const last = worker.reserve(v7())
+  expect(isFree()).toBe(false)
+  last?.release()
+  await worker.stop(1_000)
+})
