@@ -4,7 +4,7 @@
 import { type Db, one } from './db.ts'
 import { json } from './json.ts'
 import { names, openRun, sealText } from './seal.ts'
-import { sql } from './sql.ts'
+import { type Sql, sql } from './sql.ts'
 import { owe } from './webhooks.ts'
 
 /** A run this worker owns now. */
@@ -46,23 +46,31 @@ export const renew = (
 export const leave = (db: Db, workerId: string): Promise<unknown> =>
   db.rows(sql`delete from workers where worker_id = ${workerId}`)
 
-/** Claims at most `limit` runs of these graphs that wait, in order of creation, one per thread, charging the attempt. Run and
- *  thread are locked and the holder is written on the thread in the same statement: `skip locked` alone lets two claimers in. */
+/** Claims at most `limit` runs of these graphs that wait, in order of creation, one per thread, charging the attempt. */
 export const claim = async (
   db: Db,
   workerId: string,
   limit: number,
   graphIds: readonly string[],
 ): Promise<Claimed[]> => {
-  const rows = await db.rows<Claimed>(sql`with next as (
-      select r.run_id, r.thread_id, r.started_at is not null as begun from runs r join threads t on t.thread_id = r.thread_id
+  const rows = await db.rows<Claimed>(claimQuery(workerId, limit, graphIds))
+  return rows.map((row) => openRun(db, row))
+}
+
+/** Run and thread are locked and the holder is written on the thread in the same statement: `skip locked` alone lets two
+ *  claimers in. `= any(array[…])` can be followed from the run to the thread only: a database without statistics would go
+ *  over all threads. */
+export const claimQuery = (workerId: string, limit: number, graphIds: readonly string[]): Sql =>
+  sql`with next as (
+      select r.run_id, r.thread_id, r.started_at is not null as begun from runs r
+        join threads t on t.thread_id = any(array[r.thread_id])
       where r.status = 'pending' and r.available_at <= clock_timestamp() and t.held_by is null
         and r.graph_id = any(${graphIds}::text[])
         and not exists (select 1 from runs earlier where earlier.thread_id = r.thread_id and earlier.status in ('pending', 'running')
           and earlier.ordinal < r.ordinal and earlier.available_at <= clock_timestamp())
       order by r.ordinal limit ${limit} for no key update of t, r skip locked),
     held as (update threads t set held_by = next.run_id, epoch = t.epoch + 1 from next
-      where t.thread_id = next.thread_id and t.held_by is null
+      where t.thread_id = any(array[next.thread_id]) and t.held_by is null
       returning t.thread_id, t.epoch, t.state_updated_at, greatest(t.last_seq,
         coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)) as last_seq)
     update runs r set status = 'running', worker_id = ${workerId}, attempt = r.attempt + 1, updated_at = clock_timestamp(),
@@ -70,9 +78,7 @@ export const claim = async (
     from next join held on held.thread_id = next.thread_id where r.run_id = next.run_id and r.status = 'pending'
     returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary, next.begun,
       r.suspect, held.epoch, held.last_seq, held.state_updated_at,
-      (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`)
-  return rows.map((row) => openRun(db, row))
-}
+      (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`
 
 /** True while any run of these graphs waits, whether or not it may start now. */
 export const anyWaiting = async (db: Db, graphIds: readonly string[]): Promise<boolean> =>
