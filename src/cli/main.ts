@@ -4,12 +4,14 @@
 import { Command, Option } from 'commander'
 import { version } from '../config.ts'
 import { ApiError, ConfigError, messageOf } from '../errors.ts'
+import { optimiseLater } from '../tiering.ts'
 import type { ImportOptions } from './import.ts'
 import { withoutPasswords } from './log.ts'
 import { type DevOptions, type StartOptions, whole } from './options.ts'
 
 /** Runs the command line. `argv` is as in `process.argv`. Sets the exit code; a serving command goes on after this returns. */
 export async function main(argv: readonly string[]): Promise<void> {
+  optimiseLater()
   try {
     await program().parseAsync(argv)
   } catch (error) {

@@ -3,6 +3,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { Socket } from 'node:net'
+import { optimiseLater } from '../tiering.ts'
 import { lastWords, startWatchdog } from './control.ts'
 import { describe, stackOf } from './failure.ts'
 import { createGuest, type Work } from './guest.ts'
@@ -10,6 +11,8 @@ import { createStreamLink } from './link.ts'
 import { createImporter } from './loader.ts'
 import type { GuestMessage, HostMessage } from './protocol.ts'
 import { createRuntime } from './runtime.ts'
+
+optimiseLater()
 
 // Otherwise concurrent `messages` streams lose tokens: handlers then run on one queue for the whole process.
 process.env.LANGCHAIN_CALLBACKS_BACKGROUND = 'false'
