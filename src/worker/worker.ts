@@ -15,7 +15,6 @@ import type { LocalWorker } from '../runs/engine.ts'
 import { type Execution, execute, type Finished, namesWebhook } from '../runs/execute.ts'
 import type { Result } from '../runs/join.ts'
 import { threadChannel } from '../runs/tails.ts'
-import { createAhead } from './ahead.ts'
 import type { Append, Held, Journal } from './journal.ts'
 import { createKeeper } from './keeper.ts'
 import { createLoop } from './loop.ts'
@@ -90,16 +89,12 @@ export function createWorker(
     {
       leaseSeconds: options.leaseSeconds,
       graphIds,
-      onLost: () => {
-        ahead.clear()
-        abortAll('lease_lost')
-      },
+      onLost: () => abortAll('lease_lost'),
     },
   )
   const journal = deps.journal(keeper.trusted)
   // Where ends cannot be written, no more runs are piled up than slots once more.
   const free = () => options.slots - (active.size - Math.min(ending.size, options.slots)) - reserved
-  const ahead = createAhead({ most: options.slots, late: (claimed) => giveBack([claimed]) })
   const claimer = createLoop({ service: 'claim', everyMs: options.pollMs, observe, runOnce: claimOnce })
   const rescuer = createLoop({
     service: 'rescue',
@@ -125,26 +120,22 @@ export function createWorker(
   async function claimOnce(): Promise<void> {
     for (;;) {
       await deps.relief()
-      const slots = Math.max(0, free())
-      const wanted = slots > 0 ? slots : ahead.room()
+      const wanted = free()
       if (stopping || !keeper.trusted() || wanted <= 0) return
-      reserved += slots
+      reserved += wanted
       try {
         const workerId = keeper.workerId()
         const claimed = await queue.claim(db, workerId, wanted, graphIds())
         if (deps.fail && claimed.length > 0) await deps.fail('after_claim')
         for (const run of claimed) {
-          if (workerId !== keeper.workerId()) break
-          if (stopping) giveBack([run])
-          else if (slots > 0 || free() > 0) start(run)
-          else ahead.put(run)
+          if (workerId === keeper.workerId()) start(run)
         }
         if (claimed.length < wanted) {
           waiting = await queue.anyWaiting(db, graphIds())
           return
         }
       } finally {
-        reserved -= slots
+        reserved -= wanted
       }
     }
   }
@@ -154,7 +145,7 @@ export function createWorker(
   async function disownStrays(): Promise<void> {
     const workerId = keeper.workerId()
     const held = (await queue.heldBy(db, workerId)).map(({ run_id }) => run_id)
-    const found = held.filter((id) => !active.has(id) && !ahead.has(id) && !reservedFor.has(id))
+    const found = held.filter((id) => !active.has(id) && !reservedFor.has(id))
     const seenTwice = found.filter((id) => strays.has(id))
     strays = new Set(found)
     if (seenTwice.length > 0) await queue.disown(db, workerId, seenTwice)
@@ -182,7 +173,6 @@ export function createWorker(
         continues: ends.get(claimed.thread_id) === claimed.epoch - 1,
         onOutcome: () => {
           ending.add(execution)
-          ahead.took(performance.now() - began)
           lookAgain()
         },
       },
@@ -201,15 +191,8 @@ export function createWorker(
     })
   }
 
-  /** A slot may have come free. */
   function lookAgain(): void {
-    if (stopping) return
-    while (free() > 0) {
-      const next = ahead.take()
-      if (next === undefined) break
-      start(next)
-    }
-    if (waiting) claimer.wake()
+    if (!stopping && waiting) claimer.wake()
   }
 
   function remember({ thread_id, epoch, temporary }: Claimed): void {
@@ -220,10 +203,9 @@ export function createWorker(
     if (ends.size > MAX_ENDS && oldest !== undefined) ends.delete(oldest)
   }
 
-  /** Runs that are this worker's and were not begun. */
-  function giveBack(claimed: readonly Claimed[]): void {
-    if (claimed.length === 0) return
-    const given = queue.requeue(db, claimed, { uncharge: true }).then(
+  /** A run that was created for this worker while it began to stop. */
+  function giveBack(claimed: Claimed): void {
+    const given = queue.requeue(db, [claimed], { uncharge: true }).then(
       () => bus.publish('runs', { hint: { waiting: true } }),
       // Then it is rescued.
       () => {},
@@ -274,11 +256,8 @@ export function createWorker(
     claimer.wake(typeof inMs === 'number' ? inMs : 0)
   }
 
-  function stopRun(runId: unknown, action: unknown): void {
-    const unbegun = ahead.take(String(runId))
-    if (unbegun !== undefined) start(unbegun)
+  const stopRun = (runId: unknown, action: unknown) =>
     active.get(String(runId))?.execution.abort(action === 'rollback' ? 'rollback' : 'cancel')
-  }
 
   return {
     trusted: keeper.trusted,
@@ -297,7 +276,7 @@ export function createWorker(
           release()
           // Under a name that was given up since, it is about to be rescued.
           if (workerId !== keeper.workerId()) return
-          if (stopping) giveBack([claimed])
+          if (stopping) giveBack(claimed)
           else start(claimed)
         },
       }
@@ -325,7 +304,6 @@ export function createWorker(
     },
     async stop(graceMs, hurry) {
       stopping = true
-      giveBack(ahead.clear())
       await Promise.all([claimer.stop(), rescuer.stop()])
       // What still runs can still be cancelled.
       await settledWithin([...active.values()], graceMs, hurry)

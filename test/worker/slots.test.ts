@@ -7,11 +7,10 @@ import type { Database } from '../../src/db/db.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as runs from '../../src/db/runs.ts'
-import { all, sql } from '../../src/db/sql.ts'
+import { all } from '../../src/db/sql.ts'
 import type { Executor } from '../../src/executor/executor.ts'
-import type { AbortReason, Job, Outcome } from '../../src/executor/protocol.ts'
+import type { Job, Outcome } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
-import { CANCEL_CHANNEL } from '../../src/runs/cancel.ts'
 import { createJournal } from '../../src/worker/journal.ts'
 import { createWorker } from '../../src/worker/worker.ts'
 import { until } from '../support/until.ts'
@@ -25,20 +24,13 @@ afterAll(() => database.close())
 
 const done = { kind: 'success', state: { values: '{}', next: [], interrupts: {} } } as unknown as Outcome
 
-/** A worker of one slot. `end` has the executor say that a run is done; ends are written once `write` was called, if `holds`. */
-async function oneSlot(holds: boolean) {
+/** A worker of one slot; `end` is what the executor says of a run, `write` lets the ends be written that wait for it. */
+async function oneSlot() {
   const bus = createMemoryBus()
   const begun = new Map<string, (outcome: Outcome) => void>()
-  const aborted: string[] = []
   const executor = {
     graphs: () => [{ graph_id: 'g' }],
-    run: ({ run_id }: Job) => ({
-      outcome: new Promise((say) => begun.set(run_id, say)),
-      abort: (reason: AbortReason) => {
-        aborted.push(run_id)
-        begun.get(run_id)?.({ kind: 'aborted', reason })
-      },
-    }),
+    run: ({ run_id }: Job) => ({ outcome: new Promise((say) => begun.set(run_id, say)), abort: () => {} }),
   } as unknown as Executor
   let write = () => {}
   const written = new Promise<void>((resolve) => {
@@ -54,7 +46,7 @@ async function oneSlot(holds: boolean) {
       observe: silent,
       onSettled: () => {},
       relief: async () => {},
-      fail: async (name) => (holds && name === 'before_finalize' ? written : undefined),
+      fail: async (name) => (name === 'before_finalize' ? written : undefined),
     },
     {
       slots: 1,
@@ -69,8 +61,6 @@ async function oneSlot(holds: boolean) {
   await worker.start()
   return {
     worker,
-    bus,
-    aborted,
     write,
     begun: (runId: string) => until('the run is begun', () => begun.has(runId)),
     hasBegun: (runId: string) => begun.has(runId),
@@ -96,7 +86,7 @@ async function waiting(): Promise<string> {
 
 test('the next run begins while the end of the one before is written, but no more wait for that than there are slots', async () => {
   const ids = [await waiting(), await waiting(), await waiting()] as const
-  const { worker, write, begun, hasBegun, end } = await oneSlot(true)
+  const { worker, write, begun, hasBegun, end } = await oneSlot()
   const isFree = () => {
     const reserved = worker.reserve(v7())
     reserved?.release()
@@ -124,61 +114,4 @@ test('the next run begins while the end of the one before is written, but no mor
   expect(isFree()).toBe(false)
   last?.release()
   await worker.stop(1_000)
-})
-
-const row = (runId: string) => runs.get(database, null, runId, all)
-const attempts = async (runId: string) =>
-  (await database.rows<{ attempt: number }>(sql`select attempt from runs where run_id = ${runId}`))[0]?.attempt
-
-/** A worker whose runs have been short lately, with one run in its slot and one that was claimed ahead. */
-async function aheadByOne() {
-  const ids = [await waiting(), await waiting(), await waiting()] as const
-  const slot = await oneSlot(false)
-  await slot.begun(ids[0])
-  slot.end(ids[0])
-  await slot.begun(ids[1])
-  await until('the next is claimed', async () => (await row(ids[2]))?.status === 'running')
-  return { ...slot, running: ids[1], next: ids[2] }
-}
-
-test('where runs are short the next is claimed before there is a slot, and begins with the slot', async () => {
-  const { worker, running, next, hasBegun, end } = await aheadByOne()
-  expect([hasBegun(running), hasBegun(next)]).toEqual([true, false])
-  end(running)
-  await new Promise(setImmediate)
-  expect(hasBegun(next)).toBe(true)
-  end(next)
-  await until('all are done', async () => (await row(next))?.status === 'success')
-  expect(await attempts(next)).toBe(1)
-  await worker.stop(1_000)
-})
-
-test('a run that was claimed ahead and waits too long is given back, uncharged', async () => {
-  const { worker, running, next, hasBegun, end, begun } = await aheadByOne()
-  await until('it waits in the queue', async () => (await row(next))?.status === 'pending')
-  expect([await attempts(next), hasBegun(next)]).toEqual([0, false])
-  end(running)
-  await begun(next)
-  end(next)
-  await worker.stop(1_000)
-})
-
-test('a run that was claimed ahead can be cancelled', async () => {
-  const { worker, bus, running, next, aborted, end } = await aheadByOne()
-  await database.tx((tx) => runs.wishCancel(tx, [next], 'interrupt', 'because'))
-  bus.publish(CANCEL_CHANNEL, { hint: { run_id: next, action: 'interrupt' } })
-  await until('it is cancelled', async () => (await row(next))?.status === 'interrupted')
-  expect(aborted).toEqual([next])
-  end(running)
-  await worker.stop(1_000)
-})
-
-test('a worker that stops gives back what it claimed ahead, uncharged', async () => {
-  const { worker, running, next, hasBegun, end } = await aheadByOne()
-  const stopped = worker.stop(60_000)
-  await until('it waits in the queue', async () => (await row(next))?.status === 'pending')
-  end(running)
-  await stopped
-  expect([await attempts(next), hasBegun(next), (await row(running))?.status]).toEqual([0, false, 'success'])
-  await database.rows(sql`delete from runs where run_id = ${next}`)
 })
