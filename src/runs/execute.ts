@@ -95,8 +95,7 @@ export function execute(given: ExecuteDeps, claimed: Claimed): Execution {
 
   async function run(): Promise<Finished> {
     const timeout = setTimeout(() => abort('timeout'), Math.min(deps.runTimeoutSeconds * 1_000, 2 ** 31 - 1))
-    // Nothing else of such a run may come before its first node is done, and those who follow it want to know which it is.
-    if (argumentsOf(claimed).durability === 'exit') void guard(journal.append({}))
+    if (beginsSilently(claimed)) void guard(journal.append({}))
     try {
       handle = deps.executor.run(jobOf(claimed, deps.continues), sink)
       if (reason !== undefined) handle.abort(reason)
@@ -142,11 +141,21 @@ function beginning(journal: RunJournal, { run_id, attempt, kwargs }: Claimed): R
   let begin: StreamEvent[] = [{ event: 'metadata', data: JSON.stringify({ run_id, attempt }) }, ...answers(kwargs)]
   return {
     append(what) {
-      const events = [...begin, ...(what.events ?? [])]
+      const said = begin
+      const events = [...said, ...(what.events ?? [])]
       begin = []
-      return journal.append({ ...what, ...(events.length > 0 && { events }) })
+      const written = journal.append({ ...what, ...(events.length > 0 && { events }) })
+      // Where it was refused nothing was written, and the run's end still is.
+      if (said.length > 0) written.catch(() => (begin = said))
+      return written
     },
   }
+}
+
+/** Whether nothing else may come of a run before its first node is done: those who follow it want to know which it is. */
+function beginsSilently(claimed: Claimed): boolean {
+  const { durability, input, command } = argumentsOf(claimed)
+  return durability === 'exit' || claimed.begun || (input === null && command === undefined)
 }
 
 /** The root graph's checkpoints are marked in the log, for joins that begin at one. */

@@ -172,18 +172,21 @@ export function createWorker(
         abortGraceMs: options.abortGraceMs,
         continues: ends.get(claimed.thread_id) === claimed.epoch - 1,
         onOutcome: () => {
+          if (active.get(claimed.run_id)?.execution !== execution) return
           ending.add(execution)
           lookAgain()
         },
       },
       claimed,
     )
+    // One that was lost here and rescued can come back while what it was before still winds down.
+    const before = active.get(claimed.run_id)
+    if (before !== undefined) ending.delete(before.execution)
     active.set(claimed.run_id, { claimed, execution })
     const { run_id, thread_id, attempt } = claimed
     observe({ kind: 'run_claimed', run_id, thread_id, attempt, waited_ms: claimed.waited_ms })
     void execution.finished.then((finished) => {
       ending.delete(execution)
-      // Its place may be taken: a run that was lost here and rescued can come back while what it was before still winds down.
       if (active.get(run_id)?.execution === execution) active.delete(run_id)
       if (finished.as === 'settled' && finished.status === 'success') remember(claimed)
       announce(claimed, finished, performance.now() - began)

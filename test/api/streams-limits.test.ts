@@ -109,6 +109,16 @@ eachStack((stack) => {
     })
   })
 
+  test('a run whose input is too large says which run it is before it says so', async () => {
+    const threadId = await thread()
+    const body = { assistant_id: 'steps', input: { log: ['x'.repeat(1_500_000)] }, stream_mode: 'updates' }
+    const stream = readEvents(await server.request('POST', `/threads/${threadId}/runs/stream`, body))
+    const seen = named(await stream.rest())
+    expect(seen.map(([event]) => event)).toEqual(['metadata', 'error', 'end'])
+    const [run] = await server.client.runs.list(threadId)
+    expect(seen[0]?.[1]).toEqual({ run_id: run?.run_id, attempt: 1 })
+  })
+
   test('a run that is cancelled while it waits ends its streams and waits at once', async () => {
     for (const action of ['interrupt', 'rollback'] as const) {
       const [threadId, gate] = [await thread(), v7()]

@@ -104,6 +104,18 @@ eachRunServer((server) => {
     },
   )
 
+  test('who follows a run that goes on without input hears which it is before a node is done', async () => {
+    const threadId = await server.thread()
+    const gate = v7()
+    const input = { log: [], hold: { second: gate } }
+    await server.client.runs.wait(threadId, 'steps', { input, interruptBefore: ['second'] })
+    const stream = await server.stream(threadId, { assistant_id: 'steps', input: null, stream_mode: 'updates' })
+    const [metadata] = await stream.upTo(isOf('metadata'))
+    server.gates.open(gate)
+    expect((await server.ended(threadId, metadata?.data.run_id)).status).toBe('success')
+    await stream.rest()
+  })
+
   test('many joiners of one run get all of it', async () => {
     const threadId = await server.thread()
     const gate = v7()
