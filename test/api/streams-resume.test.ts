@@ -89,31 +89,29 @@ eachRunServer((server) => {
     expect(await early.rest()).toEqual(rest)
   })
 
+  /** Follows a run whose first node waits at the gate: `metadata` comes before the gate is opened. */
+  async function isNamedAtOnce(threadId: string, gate: string, body: Record<string, unknown>) {
+    const stream = await server.stream(threadId, { assistant_id: 'steps', stream_mode: 'updates', ...body })
+    const [metadata] = await stream.upTo(isOf('metadata'))
+    expect(metadata?.data).toEqual({ run_id: expect.any(String), attempt: 1 })
+    server.gates.open(gate)
+    expect((await server.ended(threadId, metadata?.data.run_id)).status).toBe('success')
+    await stream.rest()
+  }
+
   test.each(['async', 'sync', 'exit'])(
     'durability %s: who follows a run hears which it is before a node is done',
     async (durability) => {
-      const threadId = await server.thread()
       const gate = v7()
-      const body = { assistant_id: 'steps', durability, input: { hold: { first: gate } }, stream_mode: 'updates' }
-      const stream = await server.stream(threadId, body)
-      const [metadata] = await stream.upTo(isOf('metadata'))
-      expect(metadata?.data).toEqual({ run_id: expect.any(String), attempt: 1 })
-      server.gates.open(gate)
-      expect((await server.ended(threadId, metadata?.data.run_id)).status).toBe('success')
-      await stream.rest()
+      await isNamedAtOnce(await server.thread(), gate, { durability, input: { hold: { first: gate } } })
     },
   )
 
   test('who follows a run that goes on without input hears which it is before a node is done', async () => {
-    const threadId = await server.thread()
-    const gate = v7()
+    const [threadId, gate] = [await server.thread(), v7()]
     const input = { log: [], hold: { second: gate } }
     await server.client.runs.wait(threadId, 'steps', { input, interruptBefore: ['second'] })
-    const stream = await server.stream(threadId, { assistant_id: 'steps', input: null, stream_mode: 'updates' })
-    const [metadata] = await stream.upTo(isOf('metadata'))
-    server.gates.open(gate)
-    expect((await server.ended(threadId, metadata?.data.run_id)).status).toBe('success')
-    await stream.rest()
+    await isNamedAtOnce(threadId, gate, { input: null })
   })
 
   test('many joiners of one run get all of it', async () => {

@@ -6,8 +6,9 @@ import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database } from '../../src/db/db.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { openDatabase } from '../../src/db/open.ts'
+import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
-import { all } from '../../src/db/sql.ts'
+import { all, sql } from '../../src/db/sql.ts'
 import type { Executor } from '../../src/executor/executor.ts'
 import type { Job, Outcome } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
@@ -28,9 +29,13 @@ const done = { kind: 'success', state: { values: '{}', next: [], interrupts: {} 
 async function oneSlot() {
   const bus = createMemoryBus()
   const begun = new Map<string, (outcome: Outcome) => void>()
+  let begins = 0
   const executor = {
     graphs: () => [{ graph_id: 'g' }],
-    run: ({ run_id }: Job) => ({ outcome: new Promise((say) => begun.set(run_id, say)), abort: () => {} }),
+    run({ run_id }: Job) {
+      begins++
+      return { outcome: new Promise((say) => begun.set(run_id, say)), abort: () => {} }
+    },
   } as unknown as Executor
   let write = () => {}
   const written = new Promise<void>((resolve) => {
@@ -61,7 +66,14 @@ async function oneSlot() {
   await worker.start()
   return {
     worker,
+    bus,
     write,
+    begins: () => begins,
+    isFree() {
+      const reserved = worker.reserve(v7())
+      reserved?.release()
+      return reserved !== undefined
+    },
     begun: (runId: string) => until('the run is begun', () => begun.has(runId)),
     hasBegun: (runId: string) => begun.has(runId),
     end: (runId: string) => begun.get(runId)?.(done),
@@ -86,12 +98,7 @@ async function waiting(): Promise<string> {
 
 test('the next run begins while the end of the one before is written, but no more wait for that than there are slots', async () => {
   const ids = [await waiting(), await waiting(), await waiting()] as const
-  const { worker, write, begun, hasBegun, end } = await oneSlot()
-  const isFree = () => {
-    const reserved = worker.reserve(v7())
-    reserved?.release()
-    return reserved !== undefined
-  }
+  const { worker, write, begun, hasBegun, isFree, end } = await oneSlot()
   await begun(ids[0])
   expect(isFree()).toBe(false)
   end(ids[0])
@@ -113,5 +120,25 @@ test('the next run begins while the end of the one before is written, but no mor
   const last = worker.reserve(v7())
   expect(isFree()).toBe(false)
   last?.release()
+  await worker.stop(1_000)
+})
+
+test('a run that was lost and comes back while its first end is still written takes the slot', async () => {
+  const run_id = await waiting()
+  const { worker, bus, write, begins, begun, isFree, end } = await oneSlot()
+  await begun(run_id)
+  end(run_id)
+  await until('its end is being written', isFree)
+  const held = await database.rows<{ run_id: string; thread_id: string; epoch: number }>(
+    sql`select held_by as run_id, thread_id, epoch from threads where held_by = ${run_id}`,
+  )
+  await queue.requeue(database, held, { uncharge: false })
+  bus.publish('runs', { hint: { waiting: true } })
+  await until('it is begun again', () => begins() === 2)
+  await new Promise(setImmediate)
+  expect(isFree()).toBe(false)
+  end(run_id)
+  write()
+  await until('it is done', async () => (await runs.get(database, null, run_id, all))?.status === 'success')
   await worker.stop(1_000)
 })
