@@ -1,5 +1,6 @@
 // The database seam: what statements are given. Two drivers implement it (pg, pglite) and one suite holds both to it.
 
+import type { Gather } from './gather.ts'
 import type { Seal } from './seal.ts'
 import type { Sql } from './sql.ts'
 
@@ -13,6 +14,8 @@ export interface Db {
   tx<T>(work: (db: Db) => Promise<T>): Promise<T>
   /** Encrypts what rows hold; absent where nothing is encrypted. */
   readonly seal?: Seal | undefined
+  /** Sends calls together; absent in a transaction. */
+  readonly gather?: Gather | undefined
   /** `rows` for the last statement of a transaction: the commit travels with it. Nothing may be thrown after it that
    *  should undo it. Outside of a transaction it is `rows`. */
   last<T = Record<string, unknown>>(query: Sql): Promise<T[]>

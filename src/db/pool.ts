@@ -4,6 +4,7 @@
 import type { Duplex } from 'node:stream'
 import pg from 'pg'
 import type { Database, Db } from './db.ts'
+import { createGather } from './gather.ts'
 import type { Seal } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
 import { interpret, isAftermath, isGone, isRetryable } from './sqlstate.ts'
@@ -48,6 +49,7 @@ export function overPool(
     last: rows,
     script: async (text) => void (await pool.query(text)),
     seal: options.seal,
+    gather: createGather(options.alone ? 1 : 2),
     tx: (work) => {
       const sent = options.alone ? (client: pg.ClientBase) => inTurn(over(client)) : over
       return retried(() => inTransaction({ pool, over: sent, seal: options.seal }, work))

@@ -1,12 +1,11 @@
-// Statements on runs: the queue and its rows. In charge of what a client reads of a run, of creating and of cancelling;
-// claiming is in db/queue.ts, everything a running run writes is in db/journal.ts.
+// Statements on runs: the queue and its rows. In charge of what a client reads of a run and of cancelling;
+// creating is in db/new-runs.ts, claiming in db/queue.ts, everything a running run writes in db/journal.ts.
 
 import type { MultitaskStrategy } from '../contract/runs.ts'
 import { type Db, one } from './db.ts'
-import { json } from './json.ts'
-import { openRun, openThread, sealKwargs } from './seal.ts'
+import { openRun, openThread } from './seal.ts'
 import { and, type Sql, sql } from './sql.ts'
-import { present, type ThreadTtl, timeToLive } from './threads.ts'
+import { present } from './threads.ts'
 import { owe } from './webhooks.ts'
 
 export type RunStatus = 'pending' | 'running' | 'success' | 'error' | 'timeout' | 'interrupted'
@@ -33,7 +32,8 @@ export interface LockedThread {
   state_updated_at: string | null
 }
 
-const wire = sql`r.run_id, r.thread_id, r.assistant_id, r.created_at, r.updated_at, r.status, r.metadata, r.kwargs,
+/** A run as the API shows it, of a table `r`. */
+export const wire = sql`r.run_id, r.thread_id, r.assistant_id, r.created_at, r.updated_at, r.status, r.metadata, r.kwargs,
   r.multitask_strategy, r.cancel_reason`
 
 /** Whose thread may be seen is asked in the same statement; the runs of a thread that is gone are gone with it. */
@@ -172,96 +172,6 @@ export const active = (db: Db, threadId: string): Promise<ActiveRun[]> =>
       coalesce((select w.lease_until >= clock_timestamp() from workers w where w.worker_id = r.worker_id), false) as alive,
       r.status = 'running' or r.available_at <= clock_timestamp() as due, r.started_at is not null as begun
     from runs r where r.thread_id = ${threadId} and r.status in ('pending', 'running') order by r.ordinal`)
-
-export interface NewRun {
-  run_id: string
-  thread_id: string
-  assistant_id: string
-  graph_id: string
-  /** The assistant's: what the thread and the run itself say comes over it. */
-  defaults: Record<string, unknown>
-  metadata: Record<string, unknown>
-  kwargs: Record<string, unknown>
-  multitask_strategy: MultitaskStrategy
-  after_seconds: number
-  temporary: boolean
-  /** The worker that starts it at once, in this very statement; null leaves it to the queue. */
-  worker_id: string | null
-}
-
-export interface Inserted extends RunRow {
-  epoch: number
-  last_seq: number
-  state_updated_at: string | null
-}
-
-/** `source` is one row that has thread_id and metadata. */
-const insertRun = (db: Db, run: NewRun, source: Sql): Sql => {
-  const kwargs = sealKwargs(db, run.kwargs, run)
-  const starts = sql`${run.worker_id !== null}::boolean`
-  return sql`insert into runs (run_id, thread_id, assistant_id, graph_id, status, metadata, kwargs, multitask_strategy,
-      available_at, temporary, worker_id, attempt, started_at)
-    select ${run.run_id}::uuid, source.thread_id, ${run.assistant_id}::uuid, ${run.graph_id},
-      case when ${starts} then 'running' else 'pending' end, 
-      ${json(run.defaults)}::jsonb || source.metadata || ${json(run.metadata)}::jsonb, ${json(kwargs)}::json,
-      ${run.multitask_strategy}, clock_timestamp() + make_interval(secs => ${run.after_seconds}::float8),
-      ${run.temporary}::boolean, ${run.worker_id}::uuid, case when ${starts} then 1 else 0 end,
-      case when ${starts} then clock_timestamp() end
-    from ${source} as source returning *`
-}
-
-const holder = (run: NewRun): Sql => sql`${run.worker_id === null ? null : run.run_id}::uuid`
-/** As the default of a thread's epoch: one that a thread with this id, deleted since, cannot have come to. */
-const firstEpoch = sql`floor(extract(epoch from clock_timestamp()) * 1000000)::bigint`
-
-const bump = (run: NewRun): Sql => sql`${run.worker_id === null ? 0 : 1}::int`
-
-/** Inserts a run on a thread that is locked or `unmoved`, stamps the thread with its graph and assistant, and ends the
- *  transaction. Gives nothing where a condition on the thread does not hold. */
-export const insertLast = (
-  db: Db,
-  run: NewRun,
-  stamp: Record<string, unknown>,
-  condition: Sql = sql`true`,
-): Promise<Inserted | undefined> =>
-  oneRun(
-    db,
-    db.last<Inserted>(sql`with t as (update threads set updated_at = clock_timestamp(),
-        metadata = metadata || ${json(stamp)}::jsonb, held_by = coalesce(${holder(run)}, held_by), epoch = epoch + ${bump(run)}
-        where thread_id = ${run.thread_id} and ${condition}
-        returning thread_id, metadata, epoch, state_updated_at,
-          greatest(last_seq, coalesce((select max(e.last_seq) from events e where e.thread_id = ${run.thread_id}), 0)) as last_seq),
-      r as (${insertRun(db, run, sql`t`)})
-      select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
-  )
-
-/** A thread on which a run may begin at once, and that adds nothing to its config. */
-export const isFree = sql`${present} and config::text = '{}'
-  and not exists (select 1 from runs a where a.thread_id = threads.thread_id and a.status in ('pending', 'running'))`
-
-/** In an update of threads that has not locked the thread before: nobody has changed it since this statement looked. Postgres
- *  asks a row that it had to wait for again, but not what else the statement saw; every run that is made changes its thread. */
-export const unmoved = sql`xmin = (select seen.xmin from threads seen where seen.thread_id = threads.thread_id)`
-
-/** Inserts a thread and its first run in one statement. Gives nothing when the thread exists already, or the condition
- *  does not hold. */
-export const insertWithThread = (
-  db: Db,
-  run: NewRun,
-  metadata: Record<string, unknown>,
-  condition: Sql = sql`true`,
-  ttl?: ThreadTtl,
-): Promise<Inserted | undefined> =>
-  oneRun(
-    db,
-    db.rows<Inserted>(sql`with t as (insert into threads
-          (thread_id, metadata, held_by, epoch, ttl_strategy, ttl_minutes, expires_at)
-        select ${run.thread_id}::uuid, ${json(metadata)}::jsonb, ${holder(run)}, ${firstEpoch} + ${bump(run)}, ${timeToLive(ttl)}
-        where ${condition}
-        on conflict do nothing returning thread_id, metadata, epoch, last_seq, state_updated_at),
-      r as (${insertRun(db, run, sql`t`)})
-      select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`),
-  )
 
 /** Temporary threads whose runs, the rows of `r`, will never run. */
 const doomed = sql`doomed as (update threads set doomed_at = clock_timestamp() from r

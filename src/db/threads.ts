@@ -5,6 +5,7 @@ import { v7 } from 'uuid'
 import { ApiError } from '../errors.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
+import { together } from './gather.ts'
 import { json } from './json.ts'
 import { wholeMetadata } from './metadata.ts'
 import { resealCopy } from './reseal.ts'
@@ -111,14 +112,25 @@ export async function create(
   return thread
 }
 
-const insert = (db: Db, { thread_id, metadata = {}, ttl }: NewThread): Promise<ThreadRow | undefined> =>
-  one(
-    db.rows<ThreadRow>(sql`
-      insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at, created_at, updated_at)
-      values (${thread_id}::uuid, ${json(metadata)}::jsonb, ${timeToLive(ttl)}, statement_timestamp(), statement_timestamp())
-      on conflict do nothing
-      returning ${columns}`),
-  )
+const insert = (db: Db, { thread_id, metadata = {}, ttl }: NewThread): Promise<ThreadRow | undefined> => {
+  const text = json(metadata) as string
+  return together(db, {
+    kind: JSON.stringify(['thread', ttl]),
+    name: thread_id,
+    item: { thread_id, text },
+    size: text.length,
+    send: async (of) => {
+      const ids = of.map(({ thread_id }) => thread_id)
+      const made = await db.rows<ThreadRow>(sql`
+        insert into threads (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at, created_at, updated_at)
+        select n.thread_id, n.metadata::jsonb, ${timeToLive(ttl)}, statement_timestamp(), statement_timestamp()
+        from unnest(${ids}::uuid[], ${of.map(({ text }) => text)}::text[]) as n(thread_id, metadata) order by n.thread_id
+        on conflict do nothing
+        returning ${columns}`)
+      return new Map(made.map((row) => [row.thread_id, row]))
+    },
+  })
+}
 
 /** The values of ttl_strategy, ttl_minutes and expires_at for a thread whose time begins now. */
 export const timeToLive = (given: ThreadTtl | null | undefined): Sql => {

@@ -10,6 +10,7 @@ import type { AssistantRow } from '../db/assistants.ts'
 import * as assistants from '../db/assistants.ts'
 import type { Db } from '../db/db.ts'
 import * as idempotency from '../db/idempotency.ts'
+import * as newRuns from '../db/new-runs.ts'
 import type { Claimed } from '../db/queue.ts'
 import * as runs from '../db/runs.ts'
 import { and, type Sql } from '../db/sql.ts'
@@ -145,13 +146,8 @@ async function createAtOnce(
   const unchanged = assistants.unchanged(assistant, visible)
   const made =
     request.thread_id === null
-      ? await runs.insertWithThread(db, run, stamp(assistant), unchanged, deps.threadTtl)
-      : await runs.insertLast(
-          db,
-          run,
-          stamp(assistant),
-          and([visible, runs.isFree, runs.unmoved, unchanged, request.decide?.asIs]),
-        )
+      ? await newRuns.insertWithThread(db, run, unchanged, deps.threadTtl)
+      : await newRuns.insertFree(db, run, and([visible, unchanged, request.decide?.asIs]))
   return made && created(made, run, nothingCancelled)
 }
 
@@ -194,7 +190,7 @@ async function createWithThread(
   workerId: string | null,
 ): Promise<Creation> {
   const run = newRun(deps, request, ids, assistant, { config: {} }, workerId)
-  const insert = () => runs.insertWithThread(db, run, stamp(assistant), undefined, deps.threadTtl)
+  const insert = () => newRuns.insertWithThread(db, run, undefined, deps.threadTtl)
   const made = (await insert()) ?? ((await threads.removeExpired(db, ids.thread_id)) ? await insert() : undefined)
   // Another request has just made the thread: this one meets it as existing.
   if (made === undefined) {
@@ -233,14 +229,14 @@ async function createOnThread(
   )
   const startsNow = before.length === 0 && request.body.after_seconds === 0 ? workerId : null
   const run = newRun(deps, request, { ...ids, thread_id: thread.thread_id }, assistant, thread, startsNow)
-  const made = await runs.insertLast(db, run, stamp(assistant))
+  const made = await newRuns.insertLast(db, run)
   if (made === undefined) throw new ApiError('thread_not_found')
   return created(made, run, cancelled, before)
 }
 
 function created(
-  made: runs.Inserted,
-  run: runs.NewRun,
+  made: newRuns.Inserted,
+  run: newRuns.NewRun,
   cancelled: CancelPlan,
   before: readonly runs.ActiveRun[] = [],
 ): Creation {
@@ -253,7 +249,7 @@ function created(
   return { run: row, claimed, after: last_seq, replayed: false, cancelled, waits }
 }
 
-function waitsFor(run: runs.NewRun, active: readonly runs.ActiveRun[]): Waits {
+function waitsFor(run: newRuns.NewRun, active: readonly runs.ActiveRun[]): Waits {
   const before = active.filter(({ due }) => due)
   const reason = run.after_seconds > 0 ? 'not_before' : before.length > 0 ? 'thread_busy' : 'no_free_slot'
   const head = before.find(({ status }) => status === 'running') ?? before[0]
@@ -269,7 +265,7 @@ function newRun(
   assistant: AssistantRow,
   thread: Pick<runs.LockedThread, 'config'>,
   workerId: string | null,
-): runs.NewRun {
+): newRuns.NewRun {
   const { body } = request
   const starts = body.after_seconds === 0
   return {

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import * as checkpoints from '../../src/db/checkpoints.ts'
 import * as events from '../../src/db/events.ts'
 import * as journal from '../../src/db/journal.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
 import * as threads from '../../src/db/threads.ts'
@@ -73,7 +74,7 @@ test('every rule that can be changed is changed by a mutant, and no mutant is id
 })
 
 test('the statements that the model mirrors are those of the code', () => {
-  const modules: Record<keyof typeof mirrors, object> = { queue, runs, journal, checkpoints, events, threads }
+  const modules: Record<keyof typeof mirrors, object> = { queue, runs, newRuns, journal, checkpoints, events, threads }
   for (const [name, statements] of Object.entries(mirrors)) {
     const module = modules[name as keyof typeof mirrors]
     expect(statements.filter((statement) => typeof Reflect.get(module, statement) !== 'function')).toEqual([])

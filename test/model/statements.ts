@@ -12,16 +12,8 @@ export type Faulty = ReadonlySet<string>
 /** What the model mirrors of the code, by module of src/db. The functions here carry the same names. */
 export const mirrors = {
   queue: ['renew', 'claim', 'disown', 'wishes', 'abandoned', 'requeue', 'end', 'lockHeld', 'heldBy'],
-  runs: [
-    'lockThread',
-    'active',
-    'insertLast',
-    'interruptPending',
-    'deletePending',
-    'wishCancel',
-    'remove',
-    'removeKeepingLog',
-  ],
+  runs: ['lockThread', 'active', 'interruptPending', 'deletePending', 'wishCancel', 'remove', 'removeKeepingLog'],
+  newRuns: ['insertLast'],
   journal: ['commit'],
   checkpoints: ['get', 'removeOfRun'],
   events: ['prune'],
@@ -151,7 +143,7 @@ export function end(s: State, i: number, event: 'fail' | 'cancel' | 'rollback', 
   taken(s, i)
 }
 
-/** runs.insertLast, on the locked thread; gives a claim when it starts at once. */
+/** newRuns.insertLast, on the locked thread; gives a claim when it starts at once. */
 export function insertLast(s: State, i: number, name: number, m: Faulty): Claim | undefined {
   const run = at(s, i)
   run.status = 'pending'

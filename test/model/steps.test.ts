@@ -5,6 +5,7 @@ import { v7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Database } from '../../src/db/db.ts'
 import { commit, type Entry } from '../../src/db/journal.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
@@ -34,7 +35,7 @@ async function running(): Promise<Entry> {
     after_seconds: 0,
     temporary: false,
   } as const
-  const made = await runs.insertWithThread(db, { ...run, ...rest }, {})
+  const made = await newRuns.insertWithThread(db, { ...run, ...rest })
   const { run_id, thread_id } = run
   const settle = {
     status: 'success',

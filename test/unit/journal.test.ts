@@ -7,6 +7,7 @@ import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database, Db } from '../../src/db/db.ts'
 import * as events from '../../src/db/events.ts'
 import { migrate } from '../../src/db/migrate.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as runs from '../../src/db/runs.ts'
 import { all, sql } from '../../src/db/sql.ts'
@@ -32,22 +33,18 @@ const make = (db: Db = database, trusted = () => true, maxValueBytes = 1024 * 10
 /** A running run on a thread of its own. */
 async function held(): Promise<Held> {
   const ids = { run_id: v7(), thread_id: v7() }
-  const made = await runs.insertWithThread(
-    database,
-    {
-      ...ids,
-      assistant_id: v7(),
-      graph_id: 'g',
-      defaults: {},
-      metadata: {},
-      kwargs: {},
-      multitask_strategy: 'enqueue',
-      after_seconds: 0,
-      temporary: false,
-      worker_id: v7(),
-    },
-    {},
-  )
+  const made = await newRuns.insertWithThread(database, {
+    ...ids,
+    assistant_id: v7(),
+    graph_id: 'g',
+    defaults: {},
+    metadata: {},
+    kwargs: {},
+    multitask_strategy: 'enqueue',
+    after_seconds: 0,
+    temporary: false,
+    worker_id: v7(),
+  })
   return { ...ids, epoch: made?.epoch as number, seq: 0 }
 }
 const put = (of: Held, id: string, channel = 'c'): CheckpointPut => ({

@@ -6,6 +6,7 @@ import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database, Db } from '../../src/db/db.ts'
 import * as events from '../../src/db/events.ts'
 import { migrate } from '../../src/db/migrate.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as runs from '../../src/db/runs.ts'
 import { all } from '../../src/db/sql.ts'
@@ -34,8 +35,8 @@ async function begin(db: Db = database) {
     after_seconds: 0,
     temporary: false,
   } as const
-  const run: runs.NewRun = { ...ids, ...options, worker_id: v7() }
-  const made = await runs.insertWithThread(database, run, {})
+  const run: newRuns.NewRun = { ...ids, ...options, worker_id: v7() }
+  const made = await newRuns.insertWithThread(database, run)
   if (made === undefined) throw new Error('the thread was there')
   const { epoch, last_seq, state_updated_at } = made
   const claimed = { ...run, epoch, last_seq, state_updated_at, attempt: 1, begun: false, waited_ms: 0 }

@@ -5,8 +5,8 @@ import { afterEach, beforeAll, expect, test } from 'vitest'
 import { defaultServerConfig } from '../../src/config.ts'
 import type { Database } from '../../src/db/db.ts'
 import * as journal from '../../src/db/journal.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
-import * as runs from '../../src/db/runs.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import * as webhooks from '../../src/db/webhooks.ts'
 import { type Observation, silent } from '../../src/observe.ts'
@@ -228,14 +228,10 @@ async function runWith(
 ): Promise<{ run_id: string; ends: (epoch: number) => journal.Entry; epoch: number }> {
   const thread_id = v7()
   const run_id = v7()
-  const inserted = await runs.insertWithThread(
-    db,
-    {
-      ...{ run_id, thread_id, assistant_id: v7(), graph_id: 'g', defaults: {}, metadata: {}, temporary: false },
-      ...{ kwargs: { webhook }, multitask_strategy: 'enqueue', after_seconds: 0, worker_id: v7() },
-    },
-    { owner: 'a' },
-  )
+  const inserted = await newRuns.insertWithThread(db, {
+    ...{ run_id, thread_id, assistant_id: v7(), graph_id: 'g', defaults: {}, metadata: {}, temporary: false },
+    ...{ kwargs: { webhook }, multitask_strategy: 'enqueue', after_seconds: 0, worker_id: v7() },
+  })
   const ends = (epoch: number): journal.Entry => ({
     ...{ thread_id, run_id, epoch, events: undefined, puts: [], writes: [] },
     settle: {
@@ -251,7 +247,7 @@ test('a run owes one delivery, whoever says that it ended and how often; one tha
   await journal.commit(db, [ends(epoch - 1)])
   expect(await count()).toBe(0)
   for (let i = 0; i < 2; i++) await journal.commit(db, [ends(epoch)])
-  expect(await webhooks.list(db, run_id, sql`metadata @> '{"owner": "a"}'`)).toMatchObject([
+  expect(await webhooks.list(db, run_id, sql`metadata @> '{"graph_id": "g"}'`)).toMatchObject([
     { url: 'http://a.example/' },
   ])
   const [claimed] = await webhooks.claim(db, v7(), 30, room())

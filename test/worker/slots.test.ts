@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createMemoryBus } from '../../src/bus/memory.ts'
 import type { Database } from '../../src/db/db.ts'
 import { migrate } from '../../src/db/migrate.ts'
+import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
@@ -92,7 +93,7 @@ async function waiting(): Promise<string> {
     kwargs: {},
   }
   const how = { multitask_strategy: 'enqueue', after_seconds: 0, temporary: false, worker_id: null } as const
-  await runs.insertWithThread(database, { ...run, ...how }, {})
+  await newRuns.insertWithThread(database, { ...run, ...how })
   return run.run_id
 }
 
