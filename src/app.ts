@@ -191,7 +191,6 @@ async function assemble(parts: Parts): Promise<Heddle> {
             fail,
           }),
         onSettled: engine.settled,
-        relief: engine.relief,
         onOwed: () => outbox?.wake(),
         fail,
       },

@@ -18,7 +18,6 @@ import type { Observe } from '../observe.ts'
 import { announce, type CancelRequest, cancelRun, cancelRuns } from './cancel.ts'
 import { type CreateRequest, type Creation, createRun, newIds, readAssistant } from './create.ts'
 import { followRun, followThread, fromOf, type Result, type SentEvent, type ThreadMode, type Wanted } from './join.ts'
-import { createPressure } from './pressure.ts'
 import { createHangUps, createSession, type Session } from './session.ts'
 import { createTails } from './tails.ts'
 import { createWaits } from './waits.ts'
@@ -85,8 +84,6 @@ export interface Engine {
   ): Promise<void>
   /** Tells local waiters; called by the worker after the commit. */
   settled(runId: string, result: Result): void
-  /** Resolves when a burst of creations is over, or has been waited for long enough. */
-  relief(): Promise<void>
   /** From now on no run is created, and it is the server that ends connections: those that follow threads at once. */
   hangUp(): void
   hangingUp(): boolean
@@ -117,7 +114,6 @@ export function createEngine(deps: {
   const { registry, durability, threadTtl, webhooks } = deps
   const creating = { db, registry, durability, threadTtl, webhooks, known: new Map() }
   const cancelling = { db, bus, fail: deps.fail }
-  const pressure = createPressure()
   const isHere = (run: RunRef): boolean => deps.worker()?.runs(run) ?? false
 
   const hungUp = new AbortController()
@@ -125,9 +121,9 @@ export function createEngine(deps: {
   setMaxListeners(0, hungUp.signal)
   const hangUps = createHangUps()
   /** Creates the run; `before` is what must be listening before it may start. */
-  async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>, begin = true): Promise<Creation> {
+  async function start(request: CreateRequest, ids: RunRef, before: Promise<unknown>): Promise<Creation> {
     if (hungUp.signal.aborted) throw new ApiError('shutting_down')
-    const reservation = begin && request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
+    const reservation = request.body.after_seconds === 0 ? deps.worker()?.reserve(ids.run_id) : undefined
     let creation: Creation
     try {
       const made = createRun(creating, request, ids, reservation?.worker_id ?? null)
@@ -156,14 +152,8 @@ export function createEngine(deps: {
   }
 
   /** Creates a run that nobody waits for here. */
-  async function leave(request: CreateRequest): Promise<Creation> {
-    const done = pressure.enter()
-    try {
-      return await start(request, newIds(request.thread_id), Promise.resolve(), !pressure.high())
-    } finally {
-      done()
-    }
-  }
+  const leave = (request: CreateRequest): Promise<Creation> =>
+    start(request, newIds(request.thread_id), Promise.resolve())
 
   /** Follows a run that exists and may be seen; undefined where there is none. One statement for each reader. */
   async function joinStream(
@@ -289,7 +279,6 @@ export function createEngine(deps: {
 
     settled: waits.settled,
 
-    relief: pressure.relief,
     hangUp() {
       hungUp.abort()
       hangUps.hangUp()

@@ -59,8 +59,6 @@ export function createWorker(
     observe: Observe
     /** Tells those in this process who wait for the run. */
     onSettled: (runId: string, result: Result) => void
-    /** Waited for before more runs are claimed. */
-    relief: () => Promise<void>
     /** Called when a run that ended here owes word of it to a webhook. */
     onOwed?: () => void
     /** Called at failpoints, in tests. */
@@ -119,7 +117,8 @@ export function createWorker(
 
   async function claimOnce(): Promise<void> {
     for (;;) {
-      await deps.relief()
+      // Runs that end together leave their slots in one turn: one claim fills them.
+      await new Promise<void>((resolve) => process.nextTick(resolve))
       const wanted = free()
       if (stopping || !keeper.trusted() || wanted <= 0) return
       reserved += wanted

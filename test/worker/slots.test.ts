@@ -9,7 +9,7 @@ import * as newRuns from '../../src/db/new-runs.ts'
 import { openDatabase } from '../../src/db/open.ts'
 import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
-import { all, sql } from '../../src/db/sql.ts'
+import { all, type Sql, sql } from '../../src/db/sql.ts'
 import type { Executor } from '../../src/executor/executor.ts'
 import type { Job, Outcome } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
@@ -26,8 +26,8 @@ afterAll(() => database.close())
 
 const done = { kind: 'success', state: { values: '{}', next: [], interrupts: {} } } as unknown as Outcome
 
-/** A worker of one slot; `end` is what the executor says of a run, `write` lets the ends be written that wait for it. */
-async function oneSlot() {
+/** A worker; `end` is what the executor says of a run, `write` lets the ends be written that wait for it. */
+async function withSlots(slots: number) {
   const bus = createMemoryBus()
   const begun = new Map<string, (outcome: Outcome) => void>()
   let begins = 0
@@ -42,20 +42,28 @@ async function oneSlot() {
   const written = new Promise<void>((resolve) => {
     write = resolve
   })
+  const claims: number[] = []
+  const db: Database = {
+    ...database,
+    async rows<T>(query: Sql) {
+      const rows = await database.rows<T>(query)
+      if (query.text.includes('skip locked')) claims.push(rows.length)
+      return rows
+    },
+  }
   const worker = createWorker(
     {
-      db: database,
+      db,
       leaseDb: database,
       bus,
       executor,
       journal: (trusted) => createJournal({ db: database, bus, observe: silent, trusted }),
       observe: silent,
       onSettled: () => {},
-      relief: async () => {},
       fail: async (name) => (name === 'before_finalize' ? written : undefined),
     },
     {
-      slots: 1,
+      slots,
       maxAttempts: 3,
       runTimeoutSeconds: 60,
       leaseSeconds: 60,
@@ -70,6 +78,7 @@ async function oneSlot() {
     bus,
     write,
     begins: () => begins,
+    claims,
     isFree() {
       const reserved = worker.reserve(v7())
       reserved?.release()
@@ -99,7 +108,7 @@ async function waiting(): Promise<string> {
 
 test('the next run begins while the end of the one before is written, but no more wait for that than there are slots', async () => {
   const ids = [await waiting(), await waiting(), await waiting()] as const
-  const { worker, write, begun, hasBegun, isFree, end } = await oneSlot()
+  const { worker, write, begun, hasBegun, isFree, end } = await withSlots(1)
   await begun(ids[0])
   expect(isFree()).toBe(false)
   end(ids[0])
@@ -126,7 +135,7 @@ test('the next run begins while the end of the one before is written, but no mor
 
 test('a run that was lost and comes back while its first end is still written takes the slot', async () => {
   const run_id = await waiting()
-  const { worker, bus, write, begins, begun, isFree, end } = await oneSlot()
+  const { worker, bus, write, begins, begun, isFree, end } = await withSlots(1)
   await begun(run_id)
   end(run_id)
   await until('its end is being written', isFree)
@@ -141,5 +150,18 @@ test('a run that was lost and comes back while its first end is still written ta
   end(run_id)
   write()
   await until('it is done', async () => (await runs.get(database, null, run_id, all))?.status === 'success')
+  await worker.stop(1_000)
+})
+
+test('slots that come free together are filled by one claim', async () => {
+  const ids = await Promise.all(Array.from({ length: 9 }, waiting))
+  const { worker, write, claims, begun, end } = await withSlots(3)
+  write()
+  for (const from of [0, 3, 6]) {
+    const three = ids.slice(from, from + 3)
+    await Promise.all(three.map(begun))
+    for (const id of three) end(id)
+  }
+  expect(claims).toEqual([3, 3, 3])
   await worker.stop(1_000)
 })
