@@ -72,13 +72,14 @@ export const claimQuery = (workerId: string, limit: number, graphIds: readonly s
     held as (update threads t set held_by = next.run_id, epoch = t.epoch + 1 from next
       where t.thread_id = any(array[next.thread_id]) and t.held_by is null
       returning t.thread_id, t.epoch, t.state_updated_at, greatest(t.last_seq,
-        coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)) as last_seq)
-    update runs r set status = 'running', worker_id = ${workerId}, attempt = r.attempt + 1, updated_at = clock_timestamp(),
+        coalesce((select max(e.last_seq) from events e where e.thread_id = t.thread_id), 0)) as last_seq),
+    claimed as (update runs r set status = 'running', worker_id = ${workerId}, attempt = r.attempt + 1, updated_at = clock_timestamp(),
       started_at = coalesce(r.started_at, clock_timestamp())
     from next join held on held.thread_id = next.thread_id where r.run_id = next.run_id and r.status = 'pending'
-    returning r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary, next.begun,
-      r.suspect, held.epoch, held.last_seq, held.state_updated_at,
-      (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms`
+    returning r.ordinal, r.run_id, r.thread_id, r.assistant_id, r.graph_id, r.attempt, r.metadata, r.kwargs, r.temporary,
+      next.begun, r.suspect, held.epoch, held.last_seq, held.state_updated_at,
+      (extract(epoch from clock_timestamp() - greatest(r.available_at, r.created_at)) * 1000)::float8 as waited_ms)
+    select * from claimed order by ordinal`
 
 /** True while any run of these graphs waits, whether or not it may start now. */
 export const anyWaiting = async (db: Db, graphIds: readonly string[]): Promise<boolean> =>

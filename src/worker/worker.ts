@@ -268,14 +268,18 @@ export function createWorker(
       const workerId = keeper.workerId()
       reserved++
       reservedFor.add(runId)
-      const release = () => {
+      const giveUp = () => {
         if (reservedFor.delete(runId)) reserved--
       }
       return {
         worker_id: workerId,
-        release,
+        release() {
+          giveUp()
+          // Others may have come while it was kept.
+          lookAgain()
+        },
         start(claimed) {
-          release()
+          giveUp()
           // Under a name that was given up since, it is about to be rescued.
           if (workerId !== keeper.workerId()) return
           if (stopping) giveBack(claimed)

@@ -165,3 +165,17 @@ test('slots that come free together are filled by one claim', async () => {
   expect(claims).toEqual([3, 3, 3])
   await worker.stop(1_000)
 })
+
+test('a run that came while the slot was kept for another begins when that is not made after all', async () => {
+  const { worker, bus, write, begun, hasBegun, end } = await withSlots(1)
+  write()
+  const kept = worker.reserve(v7())
+  const runId = await waiting()
+  bus.publish('runs', { hint: { waiting: true } })
+  await new Promise(setImmediate)
+  expect(hasBegun(runId)).toBe(false)
+  kept?.release()
+  await begun(runId)
+  end(runId)
+  await worker.stop(1_000)
+})
