@@ -5,8 +5,10 @@
 import { isOutage } from './sqlstate.ts'
 
 const MAX_ITEMS = 64
-/** In characters; a larger one goes alone. */
+/** In characters; a call that is larger goes by itself. */
 const MAX_SIZE = 1_000_000
+/** A statement that takes longer holds up no other: the database may be away, or the statement wait for somebody. */
+const PATIENCE_MS = 1_000
 
 /** One call that can go together with others. */
 export interface Call<Item, T> {
@@ -39,36 +41,45 @@ interface Line {
 export function createGather(most: number): Gather {
   const lines = new Map<string, Line>()
 
-  function lineOf(kind: string): Line {
-    const found = lines.get(kind)
-    if (found !== undefined) return found
-    const line = { waiting: [], underWay: 0, due: false }
-    lines.set(kind, line)
-    return line
-  }
-
-  async function depart(kind: string, line: Line): Promise<void> {
+  function depart(kind: string, line: Line, limit = most): void {
     line.due = false
-    while (line.underWay < most && line.waiting.length > 0) {
+    while (line.underWay < limit && line.waiting.length > 0) {
       const [now, later] = divide(line.waiting)
       line.waiting = later
       line.underWay++
-      void deliver(now).then(() => {
-        line.underWay--
-        void depart(kind, line)
-      })
+      send(now, kind, line)
     }
     if (line.underWay === 0) lines.delete(kind)
   }
 
-  return <Item, T>(call: Call<Item, T>) =>
-    new Promise<T | undefined>((resolve, reject) => {
-      const line = lineOf(call.kind)
+  function send(calls: readonly Waiting[], kind: string, line: Line): void {
+    let counts = true
+    const leave = (limit?: number) => {
+      if (!counts) return
+      counts = false
+      line.underWay--
+      depart(kind, line, limit)
+    }
+    const slow = setTimeout(() => leave(Number.POSITIVE_INFINITY), PATIENCE_MS)
+    slow.unref()
+    void deliver(calls).then(() => {
+      clearTimeout(slow)
+      leave()
+    })
+  }
+
+  return <Item, T>(call: Call<Item, T>) => {
+    if (call.size > MAX_SIZE) return alone(call)
+    return new Promise<T | undefined>((resolve, reject) => {
+      const { kind } = call
+      const line = lines.get(kind) ?? { waiting: [], underWay: 0, due: false }
+      lines.set(kind, line)
       line.waiting.push({ ...call, resolve, reject } as Waiting)
       if (line.due || line.underWay >= most) return
       line.due = true
-      setImmediate(() => void depart(call.kind, line))
+      setImmediate(() => depart(kind, line))
     })
+  }
 }
 
 /** Never rejects. */
@@ -91,7 +102,7 @@ function divide(waiting: readonly Waiting[]): [Waiting[], Waiting[]] {
   const [now, later]: [Waiting[], Waiting[]] = [[], []]
   let size = 0
   for (const call of waiting) {
-    const fits = now.length === 0 || (now.length < MAX_ITEMS && size + call.size <= MAX_SIZE && !names.has(call.name))
+    const fits = now.length < MAX_ITEMS && size + call.size <= MAX_SIZE && !names.has(call.name)
     ;(fits ? now : later).push(call)
     if (!fits) continue
     names.add(call.name)
@@ -100,8 +111,10 @@ function divide(waiting: readonly Waiting[]): [Waiting[], Waiting[]] {
   return [now, later]
 }
 
+/** Makes a call by itself. */
+export const alone = async <Item, T>(call: Call<Item, T>): Promise<T | undefined> =>
+  (await call.send([call.item])).get(call.name)
+
 /** Makes a call, with others where the database has company for it. */
-export const together = async <Item, T>(
-  db: { gather?: Gather | undefined },
-  call: Call<Item, T>,
-): Promise<T | undefined> => (db.gather ? db.gather(call) : (await call.send([call.item])).get(call.name))
+export const together = <Item, T>(db: { gather?: Gather | undefined }, call: Call<Item, T>): Promise<T | undefined> =>
+  db.gather ? db.gather(call) : alone(call)

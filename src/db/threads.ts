@@ -96,6 +96,8 @@ interface NewThread {
   thread_id: string
   metadata?: Record<string, unknown> | undefined
   ttl?: ThreadTtl | null | undefined
+  /** Nobody else can know the id. Then the thread may be made together with others: a statement waits for whoever has an id. */
+  isNew?: boolean
 }
 
 /** Creates a thread. With `if_exists: 'do_nothing'` gives the one that is there, if the caller may see it; else throws
@@ -112,9 +114,9 @@ export async function create(
   return thread
 }
 
-const insert = (db: Db, { thread_id, metadata = {}, ttl }: NewThread): Promise<ThreadRow | undefined> => {
+const insert = (db: Db, { thread_id, metadata = {}, ttl, isNew }: NewThread): Promise<ThreadRow | undefined> => {
   const text = json(metadata) as string
-  return together(db, {
+  return together(isNew ? db : {}, {
     kind: JSON.stringify(['thread', ttl]),
     name: thread_id,
     item: { thread_id, text },

@@ -16,7 +16,7 @@ export function threadRoutes(deps: HttpDeps): Route[] {
   return [
     on(contract.createThread, ({ body, visible }) => {
       const { thread_id = v7(), metadata, ttl = config.threadTtl, if_exists, supersteps } = body
-      const row = { thread_id, metadata, ttl }
+      const row = { thread_id, metadata, ttl, isNew: body.thread_id === undefined }
       return supersteps?.length
         ? createWithState(deps, row, if_exists, supersteps, visible)
         : threads.create(db, row, if_exists, visible)

@@ -117,6 +117,8 @@ export function createWorker(
 
   async function claimOnce(): Promise<void> {
     for (;;) {
+      // What is heard while the queue is looked at may have come after the look.
+      waiting = true
       // Runs that end together leave their slots in one turn: one claim fills them.
       await new Promise<void>((resolve) => process.nextTick(resolve))
       const wanted = free()

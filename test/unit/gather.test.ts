@@ -1,6 +1,6 @@
 // What goes together, and what came of it.
 
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { type Call, createGather, together } from '../../src/db/gather.ts'
 import { ApiError } from '../../src/errors.ts'
 
@@ -34,6 +34,8 @@ function doubling() {
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
+
+afterEach(() => vi.useRealTimers())
 
 test('what is asked for in one turn goes together, and each gets its own answer', async () => {
   const { sent, call, answer } = doubling()
@@ -71,14 +73,15 @@ test('of two with one name the second goes later, and kinds go apart', async () 
   expect(await results).toEqual([2, 2, 4, 6])
 })
 
-test('no statement takes more than 64, or more than a million characters unless one alone has them', async () => {
+test('no statement takes more than 64, or more than a million characters; what is larger waits for no other', async () => {
   const { sent, call, answer } = doubling()
   const gather = createGather(9)
   const many = Array.from({ length: 65 }, (_, i) => gather(call(i)))
   const large = [900_000, 2_000_000, 99_999, 1].map((size, i) => gather(call(100 + i, { kind: 'large', size })))
+  expect(sent).toEqual([[101]])
   await turn()
-  expect(sent.map(({ length }) => length)).toEqual([64, 1, 3, 1])
-  expect(sent.slice(2)).toEqual([[100, 102, 103], [101]])
+  expect(sent.slice(1).map(({ length }) => length)).toEqual([64, 1, 3])
+  expect(sent.at(-1)).toEqual([100, 102, 103])
   for (let i = 0; i < 4; i++) await answer()
   expect(await Promise.all([...many, ...large])).toHaveLength(69)
 })
@@ -113,6 +116,32 @@ test('an outage is told to all, and nothing is sent twice', async () => {
   await turn()
   await answer()
   expect(await next).toBe(10)
+})
+
+test('who waits behind a statement that takes more than a second goes without it', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const { sent, call, answer } = doubling()
+  const gather = createGather(1)
+  const results: Promise<unknown>[] = [gather(call(1))]
+  await turn()
+  results.push(...[2, 2, 3].map((n) => gather(call(n))))
+  vi.advanceTimersByTime(999)
+  await turn()
+  expect(sent).toEqual([[1]])
+  vi.advanceTimersByTime(1)
+  expect(sent).toEqual([[1], [2, 3], [2]])
+  await answer()
+  results.push(gather(call(4)))
+  await turn()
+  expect(sent).toHaveLength(3)
+  await answer()
+  await turn()
+  expect(sent).toHaveLength(3)
+  await answer()
+  expect(sent).toEqual([[1], [2, 3], [2], [4]])
+  await answer()
+  expect(await Promise.all(results)).toEqual([2, 4, 4, 6, 8])
+  expect(vi.getTimerCount()).toBe(0)
 })
 
 test('without company, as in a transaction, it is sent at once', async () => {

@@ -30,7 +30,7 @@ const newRun = (thread_id: string, more: Partial<NewRun> = {}): NewRun => ({
   ...{ multitask_strategy: 'enqueue', after_seconds: 0, temporary: false, worker_id: null, ...more },
 })
 const newThread = async (metadata = {}) =>
-  (await threads.create(db, { thread_id: v7(), metadata }, 'raise', all)).thread_id
+  (await threads.create(db, { thread_id: v7(), metadata, isNew: true }, 'raise', all)).thread_id
 
 /** The database, and how many statements it was sent. */
 function counted(): [Db, () => number] {
@@ -58,17 +58,16 @@ const stored = (ids: readonly string[]): Promise<Stored[]> =>
 test('runs that are asked for at once are made in one statement, in their order, each as it was asked for', async () => {
   const [over, statements] = counted()
   const worker = v7()
-  const asked = await Promise.all(
-    Array.from({ length: 30 }, async (_, i) =>
-      newRun(await newThread({ own: i, both: 'thread' }), {
-        metadata: { i, all: 'run' },
-        defaults: { both: 'assistant', all: 'assistant', default: i },
-        kwargs: { input: { text: `"${i}" \u0000 \ud800 ,{}[]`, list: [null, i] } },
-        multitask_strategy: i % 2 === 0 ? 'reject' : 'enqueue',
-        after_seconds: i % 3 === 0 ? 60 : 0,
-        worker_id: i % 3 === 1 ? worker : null,
-      }),
-    ),
+  const own = await Promise.all(Array.from({ length: 30 }, (_, i) => newThread({ own: i, both: 'thread' })))
+  const asked = own.map((thread, i) =>
+    newRun(thread, {
+      metadata: { i, all: 'run' },
+      defaults: { both: 'assistant', all: 'assistant', default: i },
+      kwargs: { input: { text: `"${i}" \u0000 \ud800 ,{}[]`, list: [null, i] } },
+      multitask_strategy: i % 2 === 0 ? 'reject' : 'enqueue',
+      after_seconds: i % 3 === 0 ? 60 : 0,
+      worker_id: i % 3 === 1 ? worker : null,
+    }),
   )
   const made = await Promise.all(asked.map((run) => insertFree(over, run, sql`true`)))
   expect(statements()).toBe(1)
@@ -113,6 +112,17 @@ test('a thread that somebody has locked keeps no other waiting', async () => {
   })
   expect(made.map((row) => row?.thread_id)).toEqual([undefined, open])
   expect((await insertFree(db, newRun(held), sql`true`))?.thread_id).toBe(held)
+})
+
+test('a thread whose id somebody is just using keeps no thread with a new id waiting', async () => {
+  const [named, other] = [v7(), v7()]
+  const made = await db.tx(async (tx) => {
+    await threads.create(tx, { thread_id: named }, 'raise', all)
+    const same = threads.create(db, { thread_id: named }, 'do_nothing', all)
+    const free = await threads.create(db, { thread_id: other, isNew: true }, 'raise', all)
+    return { same, free }
+  })
+  expect([made.free.thread_id, (await made.same).thread_id]).toEqual([other, named])
 })
 
 test('of two for one thread one finds it busy', async () => {
