@@ -11,6 +11,7 @@ import * as queue from '../../src/db/queue.ts'
 import * as runs from '../../src/db/runs.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { newRun } from '../support/new-run.ts'
 import { until } from '../support/until.ts'
 
 let home: TestDatabase
@@ -26,16 +27,8 @@ afterAll(async () => {
 
 /** A run that runs, and the settlement that its worker is about to write. */
 async function running(): Promise<Entry> {
-  const run = { run_id: v7(), thread_id: v7(), assistant_id: v7(), graph_id: 'g', worker_id: v7() }
-  const rest = {
-    defaults: {},
-    metadata: {},
-    kwargs: {},
-    multitask_strategy: 'enqueue',
-    after_seconds: 0,
-    temporary: false,
-  } as const
-  const made = await newRuns.insertWithThread(db, { ...run, ...rest })
+  const run = newRun({ worker_id: v7() })
+  const made = await newRuns.insertWithThread(db, run)
   const { run_id, thread_id } = run
   const settle = {
     status: 'success',

@@ -17,6 +17,7 @@ import type { CheckpointPut } from '../../src/executor/stored.ts'
 import type { Observation } from '../../src/observe.ts'
 import { threadChannel } from '../../src/runs/tails.ts'
 import { createJournal, type Held } from '../../src/worker/journal.ts'
+import { newRun } from '../support/new-run.ts'
 
 let database: Database
 beforeAll(async () => {
@@ -32,20 +33,9 @@ const make = (db: Db = database, trusted = () => true, maxValueBytes = 1024 * 10
 }
 /** A running run on a thread of its own. */
 async function held(): Promise<Held> {
-  const ids = { run_id: v7(), thread_id: v7() }
-  const made = await newRuns.insertWithThread(database, {
-    ...ids,
-    assistant_id: v7(),
-    graph_id: 'g',
-    defaults: {},
-    metadata: {},
-    kwargs: {},
-    multitask_strategy: 'enqueue',
-    after_seconds: 0,
-    temporary: false,
-    worker_id: v7(),
-  })
-  return { ...ids, epoch: made?.epoch as number, seq: 0 }
+  const run = newRun({ worker_id: v7() })
+  const made = await newRuns.insertWithThread(database, run)
+  return { run_id: run.run_id, thread_id: run.thread_id, epoch: made?.epoch as number, seq: 0 }
 }
 const put = (of: Held, id: string, channel = 'c'): CheckpointPut => ({
   thread_id: of.thread_id,

@@ -16,6 +16,7 @@ import type { AbortReason, Outcome } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
 import { execute } from '../../src/runs/execute.ts'
 import { createJournal } from '../../src/worker/journal.ts'
+import { newRun } from '../support/new-run.ts'
 
 let database: Database
 beforeAll(async () => {
@@ -26,16 +27,7 @@ afterAll(() => database.close())
 
 /** A run that a worker has just begun; `outcome` is what the executor says of it. Its journal's database never fails. */
 async function begin(db: Db = database) {
-  const ids = { run_id: v7(), thread_id: v7(), assistant_id: v7(), graph_id: 'g' }
-  const options = {
-    defaults: {},
-    metadata: {},
-    kwargs: {},
-    multitask_strategy: 'enqueue',
-    after_seconds: 0,
-    temporary: false,
-  } as const
-  const run: newRuns.NewRun = { ...ids, ...options, worker_id: v7() }
+  const run = newRun({ worker_id: v7() })
   const made = await newRuns.insertWithThread(database, run)
   if (made === undefined) throw new Error('the thread was there')
   const { epoch, last_seq, state_updated_at } = made
@@ -51,7 +43,8 @@ async function begin(db: Db = database) {
   const lent = { append: (what: Parameters<typeof journal.append>[1]) => journal.append(held, what) }
   const settings = { maxAttempts: 3, runTimeoutSeconds: 60, abortGraceMs: 60_000, continues: false }
   const execution = execute({ db, executor, journal: lent, onOutcome: () => {}, ...settings }, claimed)
-  return { ...ids, execution, told, outcome: say, row: () => runs.get(database, null, ids.run_id, all) }
+  const { run_id, thread_id } = run
+  return { run_id, thread_id, execution, told, outcome: say, row: () => runs.get(database, null, run_id, all) }
 }
 
 const state = { values: '{}', next: [], interrupts: {} } as unknown as NonNullable<

@@ -11,6 +11,7 @@ import * as runs from '../../src/db/runs.ts'
 import { all, sql } from '../../src/db/sql.ts'
 import * as threads from '../../src/db/threads.ts'
 import { createDatabase, type TestDatabase } from '../support/databases.ts'
+import { newRun } from '../support/new-run.ts'
 import { until } from '../support/until.ts'
 
 let home: TestDatabase
@@ -25,10 +26,7 @@ afterAll(async () => {
   await home.drop()
 })
 
-const newRun = (thread_id: string, more: Partial<NewRun> = {}): NewRun => ({
-  ...{ run_id: v7(), thread_id, assistant_id: v7(), graph_id: 'g', defaults: {}, metadata: {}, kwargs: {} },
-  ...{ multitask_strategy: 'enqueue', after_seconds: 0, temporary: false, worker_id: null, ...more },
-})
+const newRunOn = (thread_id: string, more: Partial<NewRun> = {}): NewRun => newRun({ thread_id, ...more })
 const newThread = async (metadata = {}) =>
   (await threads.create(db, { thread_id: v7(), metadata, isNew: true }, 'raise', all)).thread_id
 
@@ -60,7 +58,7 @@ test('runs that are asked for at once are made in one statement, in their order,
   const worker = v7()
   const own = await Promise.all(Array.from({ length: 30 }, (_, i) => newThread({ own: i, both: 'thread' })))
   const asked = own.map((thread, i) =>
-    newRun(thread, {
+    newRunOn(thread, {
       metadata: { i, all: 'run' },
       defaults: { both: 'assistant', all: 'assistant', default: i },
       kwargs: { input: { text: `"${i}" \u0000 \ud800 ,{}[]`, list: [null, i] } },
@@ -89,7 +87,7 @@ test('runs that are asked for at once are made in one statement, in their order,
 test('runs with threads of their own are made in one statement, but none on a thread that exists', async () => {
   const [over, statements] = counted()
   const taken = await newThread()
-  const [one, other, late] = [newRun(v7(), { worker_id: v7() }), newRun(v7(), { temporary: true }), newRun(taken)]
+  const [one, other, late] = [newRunOn(v7(), { worker_id: v7() }), newRunOn(v7(), { temporary: true }), newRunOn(taken)]
   const made = await Promise.all(
     [one, other, late].map((run) => insertWithThread(over, run, undefined, { ttl: 5, strategy: 'delete' })),
   )
@@ -108,10 +106,10 @@ test('a thread that somebody has locked keeps no other waiting', async () => {
   const [held, open] = [await newThread(), await newThread()]
   const made = await db.tx(async (tx) => {
     await runs.lockThread(tx, held, all)
-    return Promise.all([held, open].map((thread) => insertFree(db, newRun(thread), sql`true`)))
+    return Promise.all([held, open].map((thread) => insertFree(db, newRunOn(thread), sql`true`)))
   })
   expect(made.map((row) => row?.thread_id)).toEqual([undefined, open])
-  expect((await insertFree(db, newRun(held), sql`true`))?.thread_id).toBe(held)
+  expect((await insertFree(db, newRunOn(held), sql`true`))?.thread_id).toBe(held)
 })
 
 test('a thread whose id somebody is just using keeps no thread with a new id waiting', async () => {
@@ -127,7 +125,7 @@ test('a thread whose id somebody is just using keeps no thread with a new id wai
 
 test('of two for one thread one finds it busy', async () => {
   const thread = await newThread()
-  const made = await Promise.all([1, 2].map(() => insertFree(db, newRun(thread), sql`true`)))
+  const made = await Promise.all([1, 2].map(() => insertFree(db, newRunOn(thread), sql`true`)))
   const [first, ...others] = made.filter((row) => row !== undefined)
   expect([first?.thread_id, others]).toEqual([thread, []])
   expect((await runs.active(db, thread)).map(({ run_id }) => run_id)).toEqual([first?.run_id])
@@ -137,13 +135,13 @@ test('a run that is made on a thread after the statement for another has begun k
   const thread = await newThread()
   const late = await db.tx(async (tx) => {
     await tx.rows(sql`select pg_advisory_xact_lock(7)`)
-    const result = insertFree(db, newRun(thread), sql`(select pg_advisory_xact_lock_shared(7)) is not null`)
+    const result = insertFree(db, newRunOn(thread), sql`(select pg_advisory_xact_lock_shared(7)) is not null`)
     await until('the statement has begun and waits', async () => {
       const waiting = sql`select 1 from pg_locks where locktype = 'advisory' and not granted
         and database = (select oid from pg_database where datname = current_database())`
       return (await db.rows(waiting)).length === 1
     })
-    expect((await insertFree(db, newRun(thread), sql`true`))?.thread_id).toBe(thread)
+    expect((await insertFree(db, newRunOn(thread), sql`true`))?.thread_id).toBe(thread)
     return { result }
   })
   expect(await late.result).toBeUndefined()
@@ -158,18 +156,18 @@ test('those of whom different things must hold are asked apart', async () => {
     [yours, 'b'],
     [yours, 'a'],
   ]
-  const made = await Promise.all(asked.map(([thread, owner]) => insertFree(db, newRun(thread), of(owner))))
+  const made = await Promise.all(asked.map(([thread, owner]) => insertFree(db, newRunOn(thread), of(owner))))
   expect(made.map((row) => row?.thread_id)).toEqual([mine, undefined, yours, undefined])
 })
 
 test('what the database refuses of one is said to that one only', async () => {
   const [one, other] = [await newThread(), await newThread()]
-  const bad = newRun(one, { after_seconds: 1e300 })
+  const bad = newRunOn(one, { after_seconds: 1e300 })
   const [refused, made] = await Promise.allSettled([
     insertFree(db, bad, sql`true`),
-    insertFree(db, newRun(other), sql`true`),
+    insertFree(db, newRunOn(other), sql`true`),
   ])
   expect(refused).toMatchObject({ status: 'rejected' })
   expect(made).toMatchObject({ status: 'fulfilled', value: { thread_id: other } })
-  expect((await insertFree(db, newRun(one), sql`true`))?.thread_id).toBe(one)
+  expect((await insertFree(db, newRunOn(one), sql`true`))?.thread_id).toBe(one)
 })

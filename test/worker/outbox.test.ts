@@ -13,6 +13,7 @@ import { type Observation, silent } from '../../src/observe.ts'
 import { createOutbox, type Outbox } from '../../src/worker/outbox.ts'
 import { createPost, type Post } from '../../src/worker/webhook-post.ts'
 import { createDatabase } from '../support/databases.ts'
+import { newRun } from '../support/new-run.ts'
 import { type Receiver, startReceiver } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
 
@@ -226,12 +227,9 @@ test('deliveries that ended are forgotten after their time, those that wait neve
 async function runWith(
   webhook: string,
 ): Promise<{ run_id: string; ends: (epoch: number) => journal.Entry; epoch: number }> {
-  const thread_id = v7()
-  const run_id = v7()
-  const inserted = await newRuns.insertWithThread(db, {
-    ...{ run_id, thread_id, assistant_id: v7(), graph_id: 'g', defaults: {}, metadata: {}, temporary: false },
-    ...{ kwargs: { webhook }, multitask_strategy: 'enqueue', after_seconds: 0, worker_id: v7() },
-  })
+  const run = newRun({ kwargs: { webhook }, worker_id: v7() })
+  const { run_id, thread_id } = run
+  const inserted = await newRuns.insertWithThread(db, run)
   const ends = (epoch: number): journal.Entry => ({
     ...{ thread_id, run_id, epoch, events: undefined, puts: [], writes: [] },
     settle: {

@@ -15,6 +15,7 @@ import type { Job, Outcome } from '../../src/executor/protocol.ts'
 import { silent } from '../../src/observe.ts'
 import { createJournal } from '../../src/worker/journal.ts'
 import { createWorker } from '../../src/worker/worker.ts'
+import { newRun } from '../support/new-run.ts'
 import { until } from '../support/until.ts'
 
 let database: Database
@@ -92,17 +93,8 @@ async function withSlots(slots: number) {
 
 /** A run that waits for a worker. */
 async function waiting(): Promise<string> {
-  const run = {
-    run_id: v7(),
-    thread_id: v7(),
-    assistant_id: v7(),
-    graph_id: 'g',
-    defaults: {},
-    metadata: {},
-    kwargs: {},
-  }
-  const how = { multitask_strategy: 'enqueue', after_seconds: 0, temporary: false, worker_id: null } as const
-  await newRuns.insertWithThread(database, { ...run, ...how })
+  const run = newRun()
+  await newRuns.insertWithThread(database, run)
   return run.run_id
 }
 
