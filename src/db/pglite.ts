@@ -6,10 +6,10 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { PGlite } from '@electric-sql/pglite'
-import { createPgConfig } from '@electric-sql/pglite/node-postgres'
 import pg from 'pg'
 import type { Database } from './db.ts'
 import { lockDirectory } from './lock.ts'
+import { EngineStream } from './pglite-stream.ts'
 import { overPool, types } from './pool.ts'
 import type { Seal } from './seal.ts'
 
@@ -26,9 +26,16 @@ export async function openPglite(options: {
     const lite = await openEngine(dataDir, options.vectors ?? false)
     // PGlite's own query() parses and plans each time; through pg's client a statement is prepared once (measured: 3.8
     // against 5.6 ms for a run's three statements), and what comes back is what a server gives.
-    const config = createPgConfig(lite) as unknown as pg.PoolConfig
-    const pool = new pg.Pool({ ...config, max: 1, idleTimeoutMillis: 0, types })
-    await pool.query(`set timezone = 'UTC'`)
+    const pool = new pg.Pool({
+      stream: () => new EngineStream(lite),
+      user: 'postgres',
+      database: 'postgres',
+      max: 1,
+      idleTimeoutMillis: 0,
+      types,
+      onConnect: begin,
+    })
+    await pool.query('select 1')
     return {
       ...overPool(pool, { named: true, alone: true, seal: options.seal }),
       kind: 'pglite',
@@ -44,6 +51,13 @@ export async function openPglite(options: {
     unlock?.()
     throw error
   }
+}
+
+/** Leaves of the connection before what a server would leave: nothing. The engine has one session, which outlives them. */
+async function begin(client: pg.ClientBase): Promise<void> {
+  await client.query('rollback')
+  await client.query('discard all')
+  await client.query(`set timezone = 'UTC'`)
 }
 
 /** How many rows may be changed or deleted before their room is freed. */

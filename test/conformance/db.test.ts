@@ -178,6 +178,17 @@ describe.each(['embedded', 'postgres'] as const)('on %s', (kind) => {
     await database.rows(sql`drop table boxes`)
   })
 
+  test('after a statement that failed, nothing is left of its connection, and the next is like it', async () => {
+    const count = () => database.rows(sql`select count(*)::int as n from pg_class where relname = 'leftover'`)
+    const zone = () => database.rows(sql`select current_setting('TimeZone') as zone`)
+    const before = await zone()
+    await database.rows(sql`create temporary table leftover (i int)`)
+    expect(await count()).toEqual([{ n: 1 }])
+    await expect(database.rows(sql`select 1 / ${0}::int as n`)).rejects.toThrow('division by zero')
+    expect(await count()).toEqual([{ n: 0 }])
+    expect(await zone()).toEqual(before)
+  })
+
   test('transactions at once do not mix', async () => {
     await database.rows(sql`create table counts (n int)`)
     await database.rows(sql`insert into counts values (0)`)
