@@ -129,7 +129,8 @@ export async function search(
   const { limit, offset } = page
   const selected = page.select?.length ? join(page.select.map((field) => fields[field])) : columns
   const by = sorts[page.sort_by ?? 'created_at']
-  const order = page.sort_order === 'asc' ? sql`${by} asc, assistant_id desc` : sql`${by} desc, assistant_id asc`
+  // What came at the same moment follows its ids, which rise with time where the server gives them.
+  const order = page.sort_order === 'asc' ? sql`${by} asc, assistant_id asc` : sql`${by} desc, assistant_id desc`
   const rows = await db.rows<Partial<AssistantRow>>(sql`
     select ${selected} from assistants where ${matching(filter, visible)}
     order by ${order} limit ${limit}::bigint offset ${offset}::bigint`)

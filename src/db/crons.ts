@@ -159,8 +159,9 @@ export async function search(
   const { limit, offset } = page
   const selected = page.select?.length ? join(page.select.map((field) => fields[field])) : columns
   const by = sorts[page.sort_by ?? 'created_at']
+  // What has the same date follows its ids, which rise with time.
   const order =
-    page.sort_order === 'asc' ? sql`${by} asc nulls last, cron_id desc` : sql`${by} desc nulls last, cron_id asc`
+    page.sort_order === 'asc' ? sql`${by} asc nulls last, cron_id asc` : sql`${by} desc nulls last, cron_id desc`
   const rows = await db.rows<Partial<CronRow>>(sql`
     select ${selected} from crons where ${matching(filter, visible)}
     order by ${order} limit ${limit}::bigint offset ${offset}::bigint`)

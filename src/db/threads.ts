@@ -178,7 +178,8 @@ export async function search(
 ): Promise<{ rows: Partial<ThreadRow>[]; total: number }> {
   const { limit, offset } = page
   const by = sorts[page.sort_by ?? 'created_at']
-  const order = page.sort_order === 'asc' ? sql`${by} asc, thread_id desc` : sql`${by} desc, thread_id asc`
+  // What came at the same moment follows its ids, which rise with time where the server gives them.
+  const order = page.sort_order === 'asc' ? sql`${by} asc, thread_id asc` : sql`${by} desc, thread_id desc`
   if (db.seal !== undefined) refuseToLookInside(filter, page)
   const found = await db.rows<Partial<ThreadRow> & { id: string }>(sql`
     select ${selected(page)}, thread_id as id from threads where ${matching(filter, visible)}
