@@ -67,7 +67,7 @@ const inserted = sql`r as (insert into runs (run_id, thread_id, assistant_id, gr
   select ${wire}, t.epoch, t.last_seq, t.state_updated_at from r join t using (thread_id)`
 
 /** What one value costs Postgres knows without it, and plans once; of a list it supposes ten, finds that dear, and plans each time
- *  anew for the values: a third of the statement's time. */
+ *  anew for the values: most of the statement's time. */
 const among = (of: readonly Row[]): Sql =>
   of.length === 1
     ? sql`thread_id = ${of[0]?.thread_id}::uuid`
