@@ -7,7 +7,7 @@ import type { Database, Db } from './db.ts'
 import { createGather } from './gather.ts'
 import type { Seal } from './seal.ts'
 import { type Sql, sql } from './sql.ts'
-import { interpret, isAftermath, isGone, isRetryable } from './sqlstate.ts'
+import { interpret, isAftermath, isRefusal, isRetryable } from './sqlstate.ts'
 import { parsers } from './types.ts'
 
 /** Statements get a name, so that Postgres plans them once per connection; past this many the rest go unnamed. */
@@ -26,7 +26,7 @@ export function overPool(
   options: { named: boolean; alone: boolean; seal: Seal | undefined },
 ): Omit<Database, 'kind' | 'description' | 'close'> {
   const name = options.named ? namer() : () => undefined
-  const over = (client: pg.Pool | pg.ClientBase): Pick<Db, 'rows'> => ({
+  const over = (client: pg.ClientBase, onBroken: (error: Error) => void): Sent => ({
     rows: async <T>(query: Sql) => {
       together(client)
       try {
@@ -37,62 +37,74 @@ export function overPool(
         })
         return result.rows as T[]
       } catch (error) {
+        if (!isRefusal(error)) onBroken(error as Error)
         throw interpret(error)
       }
     },
   })
-  const pooled = over(pool)
+  const lend: Lend = (work) => lent(pool, over, work)
   // A statement of its own is a transaction of its own.
-  const rows: Db['rows'] = (query) => retried(() => pooled.rows(query))
+  const rows: Db['rows'] = (query) => retried(() => lend((sent) => sent.rows(query)))
   return {
     rows,
     last: rows,
     script: async (text) => void (await pool.query(text)),
     seal: options.seal,
     gather: createGather(options.alone ? 1 : 2),
-    tx: (work) => {
-      const sent = options.alone ? (client: pg.ClientBase) => inTurn(over(client)) : over
-      return retried(() => inTransaction({ pool, over: sent, seal: options.seal }, work))
-    },
+    tx: (work) => retried(() => lend((sent) => inTransaction(options.alone ? inTurn(sent) : sent, options.seal, work))),
   }
 }
 
-async function inTransaction<T>(
-  { pool, over, seal }: { pool: pg.Pool; over: (client: pg.ClientBase) => Pick<Db, 'rows'>; seal: Seal | undefined },
-  work: (db: Db) => Promise<T>,
+type Sent = Pick<Db, 'rows'>
+type Lend = <T>(work: (sent: Sent) => Promise<T>) => Promise<T>
+
+/** Lends a connection for some work. What a refused statement leaves is as good as it was, and goes back with all that is
+ *  planned on it; the pool's own query() would close it. */
+async function lent<T>(
+  pool: pg.Pool,
+  over: (client: pg.ClientBase, onBroken: (error: Error) => void) => Sent,
+  work: (sent: Sent) => Promise<T>,
 ): Promise<T> {
   const client = await pool.connect().catch((error: unknown) => {
     throw interpret(error)
   })
   let broken: Error | undefined
-  let committed: Promise<unknown> | undefined
-  let cause: unknown
-  const onError = (error: Error) => {
+  const onBroken = (error: Error) => {
     broken = error
   }
-  client.on('error', onError)
+  client.on('error', onBroken)
   try {
-    const sent = over(client)
-    const rows: Db['rows'] = async (query) => {
-      try {
-        return await sent.rows(query)
-      } catch (error) {
-        if (!isAftermath(error)) cause ??= error
-        throw error
-      }
+    return await work(over(client, onBroken))
+  } finally {
+    client.removeListener('error', onBroken)
+    client.release(broken)
+  }
+}
+
+async function inTransaction<T>(sent: Sent, seal: Seal | undefined, work: (db: Db) => Promise<T>): Promise<T> {
+  let committed: Promise<unknown> | undefined
+  let cause: unknown
+  const rows: Db['rows'] = async (query) => {
+    try {
+      return await sent.rows(query)
+    } catch (error) {
+      if (!isAftermath(error)) cause ??= error
+      throw error
     }
-    const db: Db = {
-      rows,
-      seal,
-      tx: (inner) => inner(db),
-      last: (query) => {
-        const result = rows(query)
-        // After a statement that failed, Postgres rolls back when told to commit.
-        committed = rows(sql`commit`)
-        committed.catch(() => {})
-        return result as never
-      },
-    }
+  }
+  const db: Db = {
+    rows,
+    seal,
+    tx: (inner) => inner(db),
+    last: (query) => {
+      const result = rows(query)
+      // After a statement that failed, Postgres rolls back when told to commit.
+      committed = rows(sql`commit`)
+      committed.catch(() => {})
+      return result as never
+    },
+  }
+  try {
     // Not awaited: a pipeline sends it with the first statement, in one round trip.
     const began = rows(sql`begin`)
     began.catch(() => {})
@@ -101,20 +113,14 @@ async function inTransaction<T>(
     await (committed ?? rows(sql`commit`))
     return result
   } catch (error) {
-    await (committed ?? client.query('rollback')).catch((failure: unknown) => {
-      broken = failure as Error
-    })
-    if (isGone(error)) broken = error as Error
+    await (committed ?? sent.rows(sql`rollback`)).catch(() => {})
     // Of statements sent together, a later one's complaint about the first may be heard before the first's own.
-    throw interpret(isAftermath(error) ? (cause ?? error) : error)
-  } finally {
-    client.removeListener('error', onError)
-    client.release(broken)
+    throw isAftermath(error) ? (cause ?? error) : error
   }
 }
 
 /** Statements that a transaction sends in one turn leave in one write. */
-function together(client: pg.Pool | pg.ClientBase): void {
+function together(client: pg.ClientBase): void {
   const { stream } = (client as { connection?: { stream?: Partial<Duplex> } }).connection ?? {}
   if (stream?.cork === undefined || stream.uncork === undefined) return
   stream.cork()
@@ -123,7 +129,7 @@ function together(client: pg.Pool | pg.ClientBase): void {
 }
 
 /** One statement after the other, for connections that take no second one meanwhile. */
-function inTurn(one: Pick<Db, 'rows'>): Pick<Db, 'rows'> {
+function inTurn(one: Sent): Sent {
   let last: Promise<unknown> = Promise.resolve()
   return {
     rows: <T>(query: Sql) => {

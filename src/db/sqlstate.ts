@@ -7,8 +7,16 @@ const codeOf = (error: unknown): string | undefined => {
   return typeof code === 'string' ? code : undefined
 }
 
-/** Serialization failure, deadlock: the transaction did nothing and may run again. */
-export const isRetryable = (error: unknown): boolean => ['40001', '40P01'].includes(codeOf(error) ?? '')
+/** What is planned on the connection is of tables that have changed since, or is planned there no longer. */
+const isStale = (error: unknown): boolean => ['0A000', '26000'].includes(codeOf(error) ?? '')
+
+/** Serialization failure, deadlock, a stale plan: the transaction did nothing and may run again. */
+export const isRetryable = (error: unknown): boolean =>
+  ['40001', '40P01'].includes(codeOf(error) ?? '') || isStale(error)
+
+/** The server said no to a statement; the connection is as good as before. */
+export const isRefusal = (error: unknown): boolean =>
+  (error as { severity?: unknown } | null)?.severity === 'ERROR' && !isGone(error) && !isStale(error)
 
 /** A statement that was not tried, because one before it in its transaction had failed. */
 export const isAftermath = (error: unknown): boolean => codeOf(error) === '25P02'

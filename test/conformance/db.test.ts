@@ -178,15 +178,42 @@ describe.each(['embedded', 'postgres'] as const)('on %s', (kind) => {
     await database.rows(sql`drop table boxes`)
   })
 
-  test('after a statement that failed, nothing is left of its connection, and the next is like it', async () => {
+  test('of a connection that is given up nothing is left, and the next is like it', async () => {
     const count = () => database.rows(sql`select count(*)::int as n from pg_class where relname = 'leftover'`)
     const zone = () => database.rows(sql`select current_setting('TimeZone') as zone`)
     const before = await zone()
     await database.rows(sql`create temporary table leftover (i int)`)
     expect(await count()).toEqual([{ n: 1 }])
-    await expect(database.rows(sql`select 1 / ${0}::int as n`)).rejects.toThrow('division by zero')
+    // An answer that the client cannot read.
+    await expect(database.rows(sql`select ${'9007199254740993'}::int8 as n`)).rejects.toThrow('9007199254740993')
     expect(await count()).toEqual([{ n: 0 }])
     expect(await zone()).toEqual(before)
+  })
+
+  test('a statement that is refused does not cost the connection', async () => {
+    const connection = async () => (await database.rows<{ pid: number }>(sql`select pg_backend_pid() as pid`))[0]?.pid
+    // The embedded engine gives the same number on each connection; what was prepared goes with the connection.
+    const prepared = async () =>
+      (await database.rows<{ n: number }>(sql`select count(*)::int as n from pg_prepared_statements`))[0]?.n
+    await database.rows(sql`select 'before'`)
+    const before = { pid: await connection(), prepared: await prepared() }
+    await expect(database.rows(sql`select 1 / 0`)).rejects.toThrow('division by zero')
+    expect({ pid: await connection(), prepared: await prepared() }).toEqual({
+      pid: before.pid,
+      // The statement that failed was planned, as was the count the first time.
+      prepared: (before.prepared ?? 0) + 1,
+    })
+  })
+
+  test('a table that gets a column between two statements is no error, alone or in a transaction', async () => {
+    const all = sql`select * from changed`
+    await database.script('create table changed as select 1 as a')
+    expect(await database.rows(all)).toEqual([{ a: 1 }])
+    await database.script('alter table changed add column b int default 2')
+    expect(await database.rows(all)).toEqual([{ a: 1, b: 2 }])
+    await database.script('alter table changed add column c int default 3')
+    expect(await database.tx((db) => db.rows(all))).toEqual([{ a: 1, b: 2, c: 3 }])
+    await database.script('drop table changed')
   })
 
   test('transactions at once do not mix', async () => {
