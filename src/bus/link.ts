@@ -33,6 +33,8 @@ const settings = ({ deadAfterMs }: LinkOptions) =>
     disableOfflineQueue: true,
     // What a stuck server has not acknowledged by then is refused rather than kept.
     commandsQueueMaxLength: 20_000,
+    // Nor has each command a timer of its own: the silence of the connection ends them all.
+    commandOptions: { timeout: 0 },
     pingInterval: Math.ceil(deadAfterMs / 3),
     socket: { reconnectStrategy: backoff, connectTimeout: 5_000, socketTimeout: deadAfterMs },
   }) as const satisfies RedisClientOptions

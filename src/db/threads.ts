@@ -1,8 +1,8 @@
 // Threads in SQL: create, read, find, change, delete, copy. In charge of what a caller may see (a doomed thread is seen by
 // nobody) and of deriving 'busy' from the runs; must never store it.
 
-import { v7 } from 'uuid'
 import { ApiError } from '../errors.ts'
+import { newId } from '../ids.ts'
 import type { Db } from './db.ts'
 import { one } from './db.ts'
 import { together } from './gather.ts'
@@ -275,7 +275,7 @@ export const removeOfAssistant = async (db: Db, assistantId: string, visible: Sq
 /** Copies the thread with its checkpoints, values and writes under a new id, at any time; runs and events stay behind. Its
  *  time to live is that of the source, or else `ttl`. Throws `thread_not_found`. */
 export const copy = (db: Db, id: string, visible: Sql, ttl?: ThreadTtl): Promise<ThreadRow> => {
-  const to = v7()
+  const to = newId()
   if (db.seal === undefined) return copyRows(db, id, to, visible, ttl)
   return db.tx(async (tx) => {
     await copyRows(tx, id, to, visible, ttl)

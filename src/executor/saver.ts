@@ -2,8 +2,8 @@
 // names, and of the metadata that is stored; the server stores and reads. One instance serves one run or one call. It must send
 // nothing of a checkpoint or of a task's writes before all of it is encoded, and nothing at all after a failure.
 
-import { randomBytes } from 'node:crypto'
 import type { BaseCheckpointSaver, CheckpointTuple } from '@langchain/langgraph-checkpoint'
+import { randomBytes } from '../ids.ts'
 import type { Codec } from './codec.ts'
 import type { Storage } from './executor.ts'
 import type { RunnableConfig } from './graph.ts'
@@ -54,7 +54,7 @@ const SPECIAL: Record<string, number> = { __error__: -1, __scheduled__: -2, __in
 export function createSaver(deps: SaverDeps): Saver {
   const { codec, storage, sink } = deps
   // Short, because every checkpoint names many versions; of letters and digits, because text is compared by the rules of languages.
-  const fork = randomBytes(6).toString('base64url').replace(/[-_]/g, '0')
+  const fork = Buffer.from(randomBytes(6)).toString('base64url').replace(/[-_]/g, '0')
   const touched = new Set<string>()
   const growth = createGrowth(codec)
   let latest: CheckpointTuple | undefined

@@ -1,7 +1,7 @@
 // Warming up: runs a small graph of our own a few dozen times after loading, so that the first runs of a user do not pay
 // for compiling LangGraph and the executor. In charge of touching nothing: what it writes goes nowhere.
 
-import { v7 } from 'uuid'
+import { newId } from '../ids.ts'
 import { detach, unwrapGraph } from './graph.ts'
 import type { RunPort, Sent } from './guest.ts'
 import type { LoadedGraph } from './load.ts'
@@ -38,9 +38,9 @@ function echo(like: LoadedGraph): LoadedGraph {
 }
 
 const job = (): Job => ({
-  run_id: v7(),
-  thread_id: v7(),
-  assistant_id: v7(),
+  run_id: newId(),
+  thread_id: newId(),
+  assistant_id: newId(),
   graph_id: 'warm',
   attempt: 1,
   args: {

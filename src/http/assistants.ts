@@ -1,11 +1,11 @@
 // The assistants' routes. In charge of what needs both the database and the graphs; statements and graphs do the work.
 
-import { v7 } from 'uuid'
 import * as contract from '../contract/assistants.ts'
 import * as assistants from '../db/assistants.ts'
 import * as crons from '../db/crons.ts'
 import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
+import { newId } from '../ids.ts'
 import { cancelRun } from '../runs/cancel.ts'
 import type { HttpDeps } from './deps.ts'
 import { pageHeaders } from './page.ts'
@@ -19,7 +19,7 @@ export function assistantRoutes(deps: HttpDeps): Route[] {
 function storedRoutes({ db, bus, registry }: HttpDeps): Route[] {
   return [
     on(contract.createAssistant, ({ body, visible }) => {
-      const { if_exists, assistant_id = v7(), ...row } = body
+      const { if_exists, assistant_id = newId(), ...row } = body
       registry.graph(row.graph_id)
       return assistants.create(db, { assistant_id, ...row, description: row.description ?? null }, if_exists, visible)
     }),

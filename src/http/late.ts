@@ -19,7 +19,7 @@ export interface LateOptions {
 const NEWLINE = Buffer.from('\n')
 const HEARTBEAT_MS = 5_000
 /** What is there by then is sent in one piece, with its length; what is not gets its headers first. */
-const SOON_MS = 25
+const SOON_MS = 100
 const SHORT = 16 * 1024
 
 type Work = (signal: AbortSignal) => Promise<Text>

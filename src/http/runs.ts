@@ -9,6 +9,7 @@ import * as runs from '../db/runs.ts'
 import type { Sql } from '../db/sql.ts'
 import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
+import type { Text } from '../executor/protocol.ts'
 import { type CreateRequest, hashOf } from '../runs/create.ts'
 import type { Events } from '../runs/engine.ts'
 import type { HttpDeps } from './deps.ts'
@@ -39,25 +40,22 @@ function creating(deps: HttpDeps): Route[] {
     const headers = { 'content-location': pathOf(request, run), location: `${onThread(run)}/stream` }
     return sse(cancelOnLeave(events, cancel), { headers })
   }
-  const wait = async (request: CreateRequest, signal: AbortSignal) => {
-    const { run, result } = await engine.wait(request, signal)
+  const wait = async (request: CreateRequest) => {
+    const { run, result } = await engine.wait(request)
     const cancel = request.body.on_disconnect === 'cancel' && canceller(deps, run, reason, request.visible)
-    const stop = cancel ? onAbort(signal, cancel) : () => {}
     const headers = { 'content-location': pathOf(request, run), location: `${onThread(run)}/join` }
-    return late(async () => (await result.finally(stop)) ?? 'null', { headers })
+    return late((gone) => cancelledIfLeft(result(gone), gone, cancel), { headers })
   }
 
   return [
-    on(contract.createRun, ({ params, body, ...asked }) => create(asking(params.thread_id, body, asked))),
-    on(contract.streamRun, ({ params, query, body, ...asked }) =>
-      stream(asking(params.thread_id, body, asked), query.namespace),
-    ),
-    on(contract.waitRun, ({ params, body, ...asked }) => wait(asking(params.thread_id, body, asked), asked.signal)),
-    on(stateless.createStatelessRun, ({ body, ...asked }) => create(asking(null, body, asked))),
-    on(stateless.streamStatelessRun, ({ query, body, ...asked }) => stream(asking(null, body, asked), query.namespace)),
-    on(stateless.waitStatelessRun, ({ body, ...asked }) => wait(asking(null, body, asked), asked.signal)),
-    on(stateless.createRunBatch, async ({ body, ...asked }) => {
-      const started = await engine.createMany(body.map((one, i) => asking(null, one, asked, i)))
+    on(contract.createRun, (asked) => create(asking(asked.params.thread_id, asked.body, asked))),
+    on(contract.streamRun, (asked) => stream(asking(asked.params.thread_id, asked.body, asked), asked.query.namespace)),
+    on(contract.waitRun, (asked) => wait(asking(asked.params.thread_id, asked.body, asked))),
+    on(stateless.createStatelessRun, (asked) => create(asking(null, asked.body, asked))),
+    on(stateless.streamStatelessRun, (asked) => stream(asking(null, asked.body, asked), asked.query.namespace)),
+    on(stateless.waitStatelessRun, (asked) => wait(asking(null, asked.body, asked))),
+    on(stateless.createRunBatch, async (asked) => {
+      const started = await engine.createMany(asked.body.map((one, i) => asking(null, one, asked, i)))
       return started.map(({ run }) => run)
     }),
   ]
@@ -98,18 +96,16 @@ function following(deps: HttpDeps): Route[] {
     return sse(cancelOnLeave(joined.events, cancel), { headers })
   }
   return [
-    on(contract.joinRun, async ({ params, query, visible, signal }) => {
+    on(contract.joinRun, async ({ params, query, visible }) => {
       const exists =
         engine.knows(params, visible) || (await runs.get(db, params.thread_id, params.run_id, visible)) !== undefined
       if (!exists) throw noRun(params.run_id)
-      const stop = query.cancel_on_disconnect ? onAbort(signal, canceller(deps, params, reason, visible)) : () => {}
+      const cancel = query.cancel_on_disconnect && canceller(deps, params, reason, visible)
       const headers = { 'content-location': onThread(params), location: `${onThread(params)}/join` }
-      return late(async (gone) => (await engine.join(params, visible, gone).finally(stop)) ?? 'null', { headers })
+      return late((gone) => cancelledIfLeft(engine.join(params, visible, gone), gone, cancel), { headers })
     }),
-    on(contract.joinRunStream, ({ params, query, ...asked }) => join(params, query, asked)),
-    on(stateless.joinStatelessRunStream, ({ params, query, ...asked }) =>
-      join({ thread_id: null, ...params }, query, asked),
-    ),
+    on(contract.joinRunStream, (asked) => join(asked.params, asked.query, asked)),
+    on(stateless.joinStatelessRunStream, (asked) => join({ thread_id: null, ...asked.params }, asked.query, asked)),
     on(streamThread, async ({ params, query, headers, visible }) => {
       await threads.get(db, params.thread_id, visible)
       const options = { lastEventId: headers.get('last-event-id'), modes: query.stream_mode }
@@ -181,6 +177,16 @@ export function fromHeaders(headers: Headers): Record<string, string> {
     if (name === 'user-agent' || (name.startsWith('x-') && !SECRET.has(name))) config[name] = value
   }
   return config
+}
+
+/** A run's result for a client that waits for it; `cancel` is called where it leaves before. */
+async function cancelledIfLeft(
+  result: Promise<Text | undefined>,
+  gone: AbortSignal,
+  cancel: (() => void) | false,
+): Promise<Text> {
+  const stop = cancel ? onAbort(gone, cancel) : () => {}
+  return (await result.finally(stop)) ?? 'null'
 }
 
 function onAbort(signal: AbortSignal, act: () => void): () => void {

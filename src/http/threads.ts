@@ -1,11 +1,11 @@
 // The threads' routes, without those of their state (state.ts) and runs. In charge of nothing but joining contract and
 // statements.
 
-import { v7 } from 'uuid'
 import * as contract from '../contract/threads.ts'
 import * as retention from '../db/retention.ts'
 import * as threads from '../db/threads.ts'
 import { createWithState } from '../graph/state.ts'
+import { newId } from '../ids.ts'
 import type { HttpDeps } from './deps.ts'
 import { pageHeaders } from './page.ts'
 import { empty, on, type Route, reply } from './route.ts'
@@ -15,7 +15,7 @@ export function threadRoutes(deps: HttpDeps): Route[] {
   const { db, config } = deps
   return [
     on(contract.createThread, ({ body, visible }) => {
-      const { thread_id = v7(), metadata, ttl = config.threadTtl, if_exists, supersteps } = body
+      const { thread_id = newId(), metadata, ttl = config.threadTtl, if_exists, supersteps } = body
       const row = { thread_id, metadata, ttl, isNew: body.thread_id === undefined }
       return supersteps?.length
         ? createWithState(deps, row, if_exists, supersteps, visible)

@@ -2,7 +2,6 @@
 // lock, and of handing the run to this process's worker in the same transaction when it has a free slot.
 
 import { createHash } from 'node:crypto'
-import { v7 } from 'uuid'
 import type { WebhookConfig } from '../config.ts'
 import type { Config } from '../contract/common.ts'
 import type { RunCreate } from '../contract/runs.ts'
@@ -18,6 +17,7 @@ import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { RunArguments } from '../executor/protocol.ts'
 import type { Registry } from '../graph/registry.ts'
+import { newId } from '../ids.ts'
 import { type CancelPlan, planCancel } from './cancel.ts'
 import { webhookOf } from './webhooks.ts'
 
@@ -333,6 +333,6 @@ function contextOf(own: unknown, given: unknown): { context?: unknown } {
 
 /** Ids for a run to be: made before it is, so that whoever follows it can listen first. */
 export const newIds = (threadId: string | null): { run_id: string; thread_id: string } => ({
-  run_id: v7(),
-  thread_id: threadId ?? v7(),
+  run_id: newId(),
+  thread_id: threadId ?? newId(),
 })

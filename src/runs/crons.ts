@@ -1,7 +1,6 @@
 // Making and changing crons. In charge of refusing what could never bring a run, and of the date of the next one being true
 // after every change; firing is in fire.ts.
 
-import { v7 } from 'uuid'
 import type { Bus } from '../bus/bus.ts'
 import type { WebhookConfig } from '../config.ts'
 import { type CronCreate, type CronPatch, changed, cronRun } from '../contract/crons.ts'
@@ -15,6 +14,7 @@ import { isOrphan } from '../db/sqlstate.ts'
 import * as threads from '../db/threads.ts'
 import { ApiError } from '../errors.ts'
 import type { Registry } from '../graph/registry.ts'
+import { newId } from '../ids.ts'
 import { parseSchedule } from './schedule.ts'
 import { webhookOf } from './webhooks.ts'
 
@@ -69,7 +69,7 @@ export async function createCron(
   registry.graph(graph_id)
   if (threadId !== null) await threads.get(db, threadId, visible)
   const { timezone = null, end_time = null, ...rest } = body
-  const cron = { ...rest, assistant_id, timezone, end_time, thread_id: threadId, cron_id: v7() }
+  const cron = { ...rest, assistant_id, timezone, end_time, thread_id: threadId, cron_id: newId() }
   check(cron, webhooks)
   const now = Date.parse(await crons.now(db, crons.databaseClock))
   const made = await crons.insert(db, { ...cron, next_run_date: nextDate(cron, now) }).catch((error: unknown) => {

@@ -59,8 +59,8 @@ export interface Engine {
   createMany(requests: readonly CreateRequest[]): Promise<Started[]>
   /** Creates a run and follows it from its first event. */
   stream(request: CreateRequest, wanted: Wanted): Promise<Started & { events: Events }>
-  /** Creates a run and waits for it; `result` is undefined when the signal aborted first. */
-  wait(request: CreateRequest, signal: AbortSignal): Promise<Started & { result: Promise<Text | undefined> }>
+  /** Creates a run and waits for it. `result`, to be called once and at once, gives undefined when the signal aborted first. */
+  wait(request: CreateRequest): Promise<Started & { result(signal: AbortSignal): Promise<Text | undefined> }>
   /** Whether it is certain, without asking the database, that the run exists and may be seen. */
   knows(run: RunRef, visible: Sql): boolean
   /** Waits for a run that exists. */
@@ -214,7 +214,7 @@ export function createEngine(deps: {
       }
     },
 
-    async wait(request, signal) {
+    async wait(request) {
       const ids = newIds(request.thread_id)
       const waiting = waits.enter(ids.run_id)
       let creation: Creation
@@ -226,9 +226,11 @@ export function createEngine(deps: {
       }
       const { run } = creation
       const isHere = creation.claimed !== undefined
-      const result = waiting.result(run, { isHere, visible: request.visible, signal }).finally(waiting.leave)
-      result.catch(() => {})
-      return { ...creation, result }
+      const { visible } = request
+      return {
+        ...creation,
+        result: (signal) => waiting.result(run, { isHere, visible, signal }).finally(waiting.leave),
+      }
     },
 
     knows: (run, visible) => visible === all && isHere(run),

@@ -65,14 +65,18 @@ export function createWaits(deps: { db: Db; tails: Tails }): Waits {
     run: RunRef,
     { isHere, visible, signal }: Parameters<Waiting['result']>[1],
   ): Promise<Text | undefined> {
-    const gone = new AbortController()
     let asking: NodeJS.Timeout | undefined
+    let stopAsking: () => void = () => {}
     let breakOff: () => void = () => {}
     let leave: () => void = () => {}
     counted.enter()
     try {
       return await new Promise<Text | undefined>((resolve, reject) => {
-        const ask = () => void remote(run, visible, gone.signal).then(resolve, reject)
+        const ask = () => {
+          const left = new AbortController()
+          stopAsking = () => left.abort(LEFT)
+          void remote(run, visible, left.signal).then(resolve, reject)
+        }
         breakOff = () => reject(new ApiError('shutting_down'))
         leave = () => resolve(undefined)
         if (closed) return breakOff()
@@ -88,7 +92,7 @@ export function createWaits(deps: { db: Db; tails: Tails }): Waits {
       clearTimeout(asking)
       breakOffs.delete(breakOff)
       signal.removeEventListener('abort', leave)
-      gone.abort(LEFT)
+      stopAsking()
     }
   }
 

@@ -1,11 +1,11 @@
 // This worker's lease. In charge of renewing it by the database's clock, and of knowing on the monotonic clock when it
 // can no longer be trusted; a lease that may have run out is never renewed, the worker takes a new name instead.
 
-import { v7 } from 'uuid'
 import type { Db } from '../db/db.ts'
 import { createHealth, isUnreachable } from '../db/health.ts'
 import * as queue from '../db/queue.ts'
 import type { Fail } from '../failpoints.ts'
+import { newId } from '../ids.ts'
 import type { Observe } from '../observe.ts'
 
 export interface Keeper {
@@ -27,7 +27,7 @@ export function createKeeper(
   options: { leaseSeconds: number; graphIds: () => readonly string[]; onLost: () => void },
 ): Keeper {
   const leaseMs = options.leaseSeconds * 1_000
-  let workerId = v7()
+  let workerId = newId()
   let trustedUntil = 0
   let stopped = true
   let timer: NodeJS.Timeout | undefined
@@ -67,7 +67,7 @@ export function createKeeper(
   function lose(): void {
     if (trustedUntil === 0) return
     trustedUntil = 0
-    workerId = v7()
+    workerId = newId()
     options.onLost()
   }
 

@@ -2,12 +2,12 @@
 // however many of them are dead, and of recording what came of each try. What is claimed and not recorded, because this
 // process died or the database is away, is due again when the lease ends: a receiver may hear twice, never not at all.
 
-import { v7 } from 'uuid'
 import type { WebhookConfig } from '../config.ts'
 import type { Db } from '../db/db.ts'
 import { isUnreachable } from '../db/health.ts'
 import * as webhooks from '../db/webhooks.ts'
 import type { Fail } from '../failpoints.ts'
+import { newId } from '../ids.ts'
 import type { Observe } from '../observe.ts'
 import { refusalOf } from '../runs/webhooks.ts'
 import { createLoop, type Loop } from './loop.ts'
@@ -62,7 +62,7 @@ export function createOutbox(
     while (!stopping) {
       const room = roomLeft()
       if (room.deliveries <= 0 || room.bytes <= 0) return
-      const name = v7()
+      const name = newId()
       const claimed = await webhooks.claim(db, name, LEASE_SECONDS, room)
       for (const delivery of claimed) begin(delivery, name)
       if (claimed.length === 0) return

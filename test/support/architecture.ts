@@ -34,6 +34,7 @@ const layerOfFile: Record<string, string> = {
   changes: 'config',
   pieces: 'config',
   splices: 'config',
+  ids: 'config',
   tiering: 'config',
   'langgraph-json': 'config',
   'langgraph-keys': 'config',

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { createLog, withoutPasswords } from '../../src/cli/log.ts'
 import type { Observation } from '../../src/observe.ts'
 
@@ -12,6 +12,8 @@ const lines = (options: Partial<Parameters<typeof createLog>[0]>, ...seen: Obser
   observe.flush()
   return written.flatMap((some) => some.split(/(?<=\n)(?=\{|\d\d:)/))
 }
+
+afterEach(() => void vi.useRealTimers())
 
 const settled: Observation = {
   kind: 'run_settled',
@@ -33,6 +35,22 @@ const request = (path: string, status: number): Observation => ({
 
 test('a line for people holds the time, level, words and fields', () => {
   expect(lines({}, settled)[0]).toMatch(/^\d\d:\d\d:\d\d info {2}run success run_id=r thread_id=t attempt=2 ms=12.3\n$/)
+})
+
+test('lines of a moment are written together, by themselves and each with its own time', () => {
+  vi.useFakeTimers({ now: new Date(2026, 0, 2, 3, 4, 5, 678) })
+  const written: string[] = []
+  const log = createLog({ level: 'info', json: false, color: false }, { write: (lines) => written.push(lines) })
+  log(settled)
+  vi.setSystemTime(new Date(2026, 0, 2, 3, 4, 6, 1))
+  log(failed)
+  expect(written).toEqual([])
+  vi.advanceTimersByTime(1_000)
+  const fields = 'run_id=r thread_id=t attempt=2 ms=12.3'
+  expect(written).toEqual([`03:04:05 info  run success ${fields}\n03:04:06 warn  run error ${fields} error=boom\n`])
+  log(settled)
+  vi.advanceTimersByTime(1_000)
+  expect(written).toHaveLength(2)
 })
 
 test('a JSON line can be parsed and names the kind of observation', () => {
