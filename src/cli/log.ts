@@ -21,28 +21,33 @@ export type Log = Observe & { flush(): void }
 const TOGETHER_MS = 10
 
 /** Makes the reader of observations. Lines go to `sink`, one for each observation at or above the level, those of a moment
- *  together: nobody's answer waits for them. */
+ *  together: nobody's answer waits for them. A warning or an error is written at once, behind what waits: it is there
+ *  whatever happens next. */
 export function createLog(options: Environment['log'], sink: LineSink): Log {
-  let waiting: { observation: Observation; at: number }[] = []
+  let waiting: { said: Entry; kind: string; at: number }[] = []
   const format = options.json ? forMachines() : forPeople(options.color)
-  const least = options.level === 'silent' ? Number.POSITIVE_INFINITY : pino.levels.values[options.level]
+  const least = options.level === 'silent' ? Number.POSITIVE_INFINITY : rank(options.level)
   const flush = () => {
-    const said = waiting
+    const written = waiting
     waiting = []
     let lines = ''
-    for (const { observation, at } of said) {
-      const [level, message, fields] = entry(observation)
-      if ((pino.levels.values[level] as number) >= (least as number))
-        lines += format(level, at, message, { ...fields, kind: observation.kind })
+    for (const { said, kind, at } of written) {
+      const [level, message, fields] = said
+      lines += format(level, at, message, { ...fields, kind })
     }
     if (lines !== '') sink.write(withoutPasswords(lines))
   }
   const log = (observation: Observation) => {
-    if (waiting.length === 0) setTimeout(flush, TOGETHER_MS)
-    waiting.push({ observation, at: Date.now() })
+    const said = entry(observation)
+    if (rank(said[0]) < least) return
+    waiting.push({ said, kind: observation.kind, at: Date.now() })
+    if (rank(said[0]) >= rank('warn')) flush()
+    else if (waiting.length === 1) setTimeout(flush, TOGETHER_MS)
   }
   return Object.assign(log, { flush })
 }
+
+const rank = (level: pino.Level): number => pino.levels.values[level] as number
 
 /** The level, words and fields of an observation. */
 export function entry(seen: Observation): Entry {

@@ -83,8 +83,7 @@ export async function reloadOnSave(options: {
     const more = files.length > names.length ? ` and ${files.length - names.length} more` : ''
     try {
       const graphs = await target.reload()
-      // What does not load is in the log, with file and line; it is written at the end of the turn, and is read first.
-      await new Promise(setImmediate)
+      // What does not load stands in the log by now, with file and line.
       const good = graphs.filter((graph) => graph.error === undefined).length
       const count = good === graphs.length ? `${good}` : `${good} of ${graphs.length}`
       const app = target.app()

@@ -43,14 +43,24 @@ test('lines of a moment are written together, by themselves and each with its ow
   const log = createLog({ level: 'info', json: false, color: false }, { write: (lines) => written.push(lines) })
   log(settled)
   vi.setSystemTime(new Date(2026, 0, 2, 3, 4, 6, 1))
-  log(failed)
+  log(request('/threads', 200))
   expect(written).toEqual([])
   vi.advanceTimersByTime(1_000)
   const fields = 'run_id=r thread_id=t attempt=2 ms=12.3'
-  expect(written).toEqual([`03:04:05 info  run success ${fields}\n03:04:06 warn  run error ${fields} error=boom\n`])
+  const first = `03:04:05 info  run success ${fields}\n03:04:06 info  GET /threads 200 ms=1 request_id=q\n`
+  expect(written).toEqual([first])
   log(settled)
   vi.advanceTimersByTime(1_000)
   expect(written).toHaveLength(2)
+})
+
+test('a warning is written at once, behind what waits', () => {
+  const written: string[] = []
+  const log = createLog({ level: 'info', json: false, color: false }, { write: (lines) => written.push(lines) })
+  log(request('/threads', 200))
+  log(failed)
+  expect(written).toHaveLength(1)
+  expect(written[0]).toMatch(/^\S+ info {2}GET .*\n\S+ warn {2}run error .*\n$/)
 })
 
 test('a JSON line can be parsed and names the kind of observation', () => {
