@@ -163,8 +163,13 @@ test('a worker starts the app for the first webhook, and both go with a server t
   })
   const { run_id } = (await response.json()) as { run_id: string }
   await worker.shown(/custom app loaded .*app=app\.ts:app/)
-  await until('the app of the worker was told', () => existsSync(`${project.dir}/hooks`), 60_000)
-  const told = JSON.parse(readFileSync(`${project.dir}/hooks`, 'utf8')) as { pid: number; run_id: string }
+  const hooks = `${project.dir}/hooks`
+  const line = await until(
+    'the app of the worker was told',
+    () => existsSync(hooks) && /^(.+)\n$/.exec(readFileSync(hooks, 'utf8'))?.[1],
+    60_000,
+  )
+  const told = JSON.parse(line) as { pid: number; run_id: string }
   expect(told).toMatchObject({ run_id, status: 'success', values: { done: true } })
   expect(told.pid).not.toBe(pid)
 
