@@ -22,6 +22,12 @@ test('the sources keep every rule of the layers', () => {
   expect(breaches(all)).toEqual([])
 })
 
+// What only the tests need is not installed with the package.
+test('what serves WebSockets is a dependency of the package', () => {
+  const { dependencies, peerDependencies = {} } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
+  expect(Object.keys({ ...dependencies, ...peerDependencies })).toContain('ws')
+})
+
 const HEAD = '// In charge of an example.\n'
 
 test.each<[rule: string, files: Sources, breach: string]>([
